@@ -1,0 +1,1 @@
+"""The ``exoflow`` command. Nothing heavy is imported before a command needs it."""

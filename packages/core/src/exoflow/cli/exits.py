@@ -1,0 +1,105 @@
+"""What the command returns to its shell, and how it says what went wrong.
+
+====  ==========================================================================================
+0     success
+1     a task or a workflow failed, or was cancelled
+2     the command was used wrongly
+3     a person must say what became of an effect: ``exoflow settle``, then ``exoflow resume``
+4     the storage does not answer, or another process runs the workflow: try again later
+130   interrupted (Ctrl-C); the message says how to resume
+====  ==========================================================================================
+"""
+
+import shlex
+import traceback
+from enum import IntEnum
+
+import click
+
+from exoflow.cli.output import print_json, say
+from exoflow.cli.settings import Settings
+from exoflow.errors import (
+    ExoFlowError,
+    FencedError,
+    NeedsAttentionError,
+    UnavailableError,
+    UsageError,
+    WorkflowRunningError,
+)
+
+__all__ = ["Exit", "exit_code", "report", "resume_command"]
+
+
+class Exit(IntEnum):
+    """Exit codes."""
+
+    SUCCESS = 0
+    FAILED = 1
+    USAGE = 2
+    NEEDS_ATTENTION = 3
+    UNAVAILABLE = 4
+    INTERRUPTED = 130
+
+
+def exit_code(error: BaseException) -> Exit:
+    """Return the code for *error*."""
+    if isinstance(error, KeyboardInterrupt):
+        return Exit.INTERRUPTED
+    if isinstance(error, NeedsAttentionError):
+        return Exit.NEEDS_ATTENTION
+    if isinstance(error, WorkflowRunningError | UnavailableError | FencedError):
+        return Exit.UNAVAILABLE
+    if isinstance(error, UsageError | click.UsageError):
+        return Exit.USAGE
+    return Exit.FAILED
+
+
+def report(error: BaseException, settings: Settings) -> Exit:
+    """Say what went wrong, on stderr, and return the exit code."""
+    code = exit_code(error)
+    message = _message(error, settings)
+    if settings.debug and not isinstance(error, click.ClickException):
+        click.echo("".join(traceback.format_exception(error)), err=True, nl=False)
+    if settings.as_json:
+        described: dict[str, object] = {"error": type(error).__name__, "message": message, "exit_code": int(code)}
+        for field in ("workflow_id", "task_id"):
+            if isinstance(getattr(error, field, None), str):
+                described[field] = getattr(error, field)
+        if settings.following:
+            described["workflows"] = settings.following
+        if error.__cause__ is not None:
+            described["cause"] = f"{type(error.__cause__).__name__}: {error.__cause__}"
+        print_json(described, err=True)
+    else:
+        say(message)
+    return code
+
+
+def resume_command(settings: Settings) -> str | None:
+    """Return the command that goes on with what this invocation ran; None if nothing of it outlives the process."""
+    if settings.storage is None or settings.storage.startswith("memory:") or not settings.following:
+        return None
+    target = shlex.quote(settings.following[0]) if len(settings.following) == 1 else "--all"
+    return f"exoflow resume {target} --storage {shlex.quote(settings.storage)}"
+
+
+def _message(error: BaseException, settings: Settings) -> str:
+    command = resume_command(settings)
+    if isinstance(error, KeyboardInterrupt):
+        if command is None:
+            return "interrupted" + ("; storage was in memory, so nothing is left of it" if settings.following else "")
+        return f"interrupted; nothing that was recorded is lost. Go on with: {command}"
+    if getattr(error, "exoflow_simulated_crash", False):
+        return f"{error}." + (f" Go on with: {command}" if command else "")
+    if isinstance(error, click.ClickException):
+        return f"error: {error.format_message()}"
+    if not isinstance(error, ExoFlowError):
+        if isinstance(error, ModuleNotFoundError):
+            return f"error: {error}; if it is the workflow's own code, say where it is with --path FOLDER"
+        return f"error: {type(error).__name__}: {error} (--debug shows where)"
+    text = f"error: {error}"
+    if error.__cause__ is not None and not settings.debug and not isinstance(error, UsageError):
+        text += " (--debug shows where)"
+    if isinstance(error, NeedsAttentionError | UnavailableError) and command:
+        text += f"\nthen: {command}"
+    return text

@@ -1,0 +1,217 @@
+"""The commands that run tasks: ``run``, ``resume``, ``fork``. They follow a workflow to its end."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from exoflow.cli.exits import Exit, exit_code
+from exoflow.cli.output import print_json, print_value, reserved_stdout, say
+from exoflow.cli.settings import (
+    execution_options,
+    open_engine,
+    output_options,
+    path_option,
+    settings,
+    storage_option,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import exoflow
+    from exoflow.cli.targets import Target
+
+__all__ = ["fork", "resume", "run"]
+
+_FOLDER = "exoflow.folder"
+"""Key of a workflow's metadata: the folder its code was imported from."""
+
+
+def _parse_inputs(context: click.Context, parameter: click.Parameter, pairs: tuple[str, ...]) -> dict[str, Any]:
+    inputs = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not name or not equals:
+            raise click.BadParameter(f"{pair!r}: expected NAME=JSON, such as seats=2", context, parameter)
+        try:
+            inputs[name] = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise click.BadParameter(
+                f"{pair!r}: {text!r} is not JSON ({error}); a text is written '{name}=\"...\"'", context, parameter
+            ) from None
+    return inputs
+
+
+@click.command()
+@click.argument("target", metavar="MODULE:NAME | FILE.py:NAME")
+@click.option("--workflow-id", metavar="ID", help="The idempotency key: the same id gives the same result.")
+@click.option("--name", metavar="TEXT", help="What `exoflow list` calls it; NAME unless told.")
+@click.option(
+    "--input",
+    "inputs",
+    multiple=True,
+    metavar="NAME=JSON",
+    callback=_parse_inputs,
+    help="The value of an input of the DAG. May be given again.",
+)
+@execution_options
+@path_option
+@storage_option(required=False)
+@output_options
+def run(target: str, workflow_id: str | None, name: str | None, inputs: dict[str, Any], **options: Any) -> None:
+    """Run a DAG to its end and print its result.
+
+    NAME is a node (task.bind(...)), a task, or a function without arguments that returns a node.
+    """
+    from exoflow.cli.targets import load_target
+
+    found = load_target(target)
+    if settings().storage is None and not settings().as_json:
+        say("no --storage: nothing of this run will outlive it")
+
+    def start(engine: "exoflow.Engine") -> "exoflow.Handle":
+        return engine.start(
+            found.node,
+            workflow_id=workflow_id,
+            inputs=inputs or None,
+            metadata=_metadata(found),
+            name=name or found.name,
+        )
+
+    _follow(start, options, workflow_id)
+
+
+@click.command()
+@click.argument("workflow_id", metavar="ID", required=False)
+@click.option("--all", "everything", is_flag=True, help="Every workflow whose controller is gone.")
+@click.option(
+    "--accept-code-change",
+    is_flag=True,
+    help="Go on although code changed on whose old value an effect may rest.",
+)
+@execution_options
+@path_option
+@storage_option()
+@output_options
+def resume(workflow_id: str | None, everything: bool, accept_code_change: bool, **options: Any) -> None:
+    """Go on with a workflow whose process died.
+
+    Prints its result, as `run` does.
+    """
+    if (workflow_id is None) != everything:
+        raise click.UsageError("which one? Give either an ID or --all")
+    if everything:
+        if accept_code_change:
+            raise click.UsageError("--accept-code-change is said of one workflow at a time, by its ID")
+        _resume_all(options)
+        return
+    assert workflow_id is not None
+    chosen: str = workflow_id
+
+    def start(engine: "exoflow.Engine") -> "exoflow.Handle":
+        _remember_folders([_info(engine, chosen)])
+        return engine.resume(chosen, accept_code_change=accept_code_change)
+
+    _follow(start, options, chosen)
+
+
+@click.command()
+@click.argument("workflow_id", metavar="ID")
+@click.option("--from", "from_task", metavar="TASK", required=True, help="The first task to run again.")
+@click.option("--new-id", metavar="ID", help="The id of the fork; made up unless told.")
+@execution_options
+@path_option
+@storage_option()
+@output_options
+def fork(workflow_id: str, from_task: str, new_id: str | None, **options: Any) -> None:
+    """Run a workflow again from one of its tasks.
+
+    The fork is a workflow of its own. What does not depend on TASK is taken from the first run.
+    """
+
+    def start(engine: "exoflow.Engine") -> "exoflow.Handle":
+        _remember_folders([_info(engine, workflow_id)])
+        return engine.fork(workflow_id, from_task, new_id=new_id)
+
+    _follow(start, options, new_id)
+
+
+def _follow(
+    start: "Callable[[exoflow.Engine], exoflow.Handle]", options: dict[str, Any], workflow_id: str | None
+) -> None:
+    from exoflow.cli.progress import ProgressObserver
+
+    current = settings()
+    progress = ProgressObserver(silent=current.as_json)
+    with (
+        reserved_stdout(current.as_json),
+        progress,
+        open_engine(**options, observers=(progress,)) as engine,
+    ):
+        if workflow_id is not None:  # an interrupt may come before there is a handle
+            current.following[:] = [workflow_id]
+        handle = start(engine)
+        current.following[:] = [handle.workflow_id]
+        value = handle.result()
+    if current.as_json:
+        print_json({"workflow_id": handle.workflow_id, "status": "succeeded", "result": value})
+    else:
+        print_value(value)
+
+
+def _resume_all(options: dict[str, Any]) -> None:
+    from exoflow.cli.progress import ProgressObserver
+
+    current = settings()
+    progress = ProgressObserver(silent=current.as_json)
+    ended: list[dict[str, Any]] = []
+    codes = {Exit.SUCCESS}
+    with reserved_stdout(current.as_json), progress, open_engine(**options, observers=(progress,)) as engine:
+        _remember_folders(engine.list())
+        handles = engine.resume_all()
+        current.following[:] = [handle.workflow_id for handle in handles]
+        for handle in handles:
+            line: dict[str, Any] = {"workflow_id": handle.workflow_id}
+            try:
+                line["result"] = handle.result()
+            except Exception as error:
+                codes.add(exit_code(error))
+                line |= {"error": type(error).__name__, "message": str(error)}
+            line["status"] = str(handle.status())
+            ended.append(line)
+    if current.as_json:
+        print_json(ended)
+    elif not ended:
+        say("nothing to resume")
+    else:
+        for line in ended:
+            click.echo(f"{line['workflow_id']}: {line['status']}" + (f": {line['message']}" if "error" in line else ""))
+    # What needs a person comes first, then what failed, then what may be tried again.
+    for code in (Exit.NEEDS_ATTENTION, Exit.FAILED, Exit.USAGE, Exit.UNAVAILABLE):
+        if code in codes:
+            raise click.exceptions.Exit(code)
+
+
+# --- where the code is ------------------------------------------------------------------------------------------------
+
+
+def _metadata(target: "Target") -> dict[str, Any] | None:
+    return {_FOLDER: target.folder} if target.folder is not None else None
+
+
+def _info(engine: "exoflow.Engine", workflow_id: str) -> "exoflow.WorkflowInfo | None":
+    try:
+        return engine.show(workflow_id).info
+    except Exception:  # whatever is wrong with it, the command itself is about to say better
+        return None
+
+
+def _remember_folders(infos: "list[Any]") -> None:
+    """Look for code where the first run found it, after the folders named now."""
+    for info in infos:
+        folder = info.metadata.get(_FOLDER) if info is not None else None
+        if isinstance(folder, str) and Path(folder).is_dir() and folder not in sys.path:
+            sys.path.append(folder)

@@ -1,0 +1,63 @@
+"""What the caller of a workflow holds on to."""
+
+import asyncio
+from collections.abc import Callable, Generator
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from typing import Any
+
+from exoflow.errors import UnavailableError
+from exoflow.status import WorkflowStatus
+from exoflow.values import Live, Payload, Value
+
+__all__ = ["Handle"]
+
+
+class Handle:
+    """A workflow that was accepted: its submission is durable. Awaitable, and usable from any thread."""
+
+    def __init__(
+        self, workflow_id: str, future: "Future[Value]", decode: Callable[[Payload], Any], status: Callable[[], WorkflowStatus]
+    ) -> None:
+        self.workflow_id = workflow_id
+        self._future = future
+        self._decode = decode
+        self._status = status
+
+    def result(self, timeout_s: float | None = None) -> Any:
+        """Wait for the workflow and return its result.
+
+        Args:
+            timeout_s: Seconds to wait; None waits as long as it takes.
+
+        Raises:
+            TaskFailedError: A task failed for good; ``__cause__`` is its own error.
+            WorkflowCancelledError: It was cancelled.
+            NeedsAttentionError: It stopped at an effect whose fate is unknown.
+            UnavailableError: The store does not answer; or *timeout_s* passed, and the workflow goes on.
+            FencedError: Another controller took the workflow over.
+        """
+        try:
+            value = self._future.result(timeout_s)
+        except FutureTimeoutError:
+            if self._future.done():
+                raise
+            raise UnavailableError(
+                f"workflow {self.workflow_id!r} has not ended within {timeout_s} s; it goes on, wait for it again"
+            ) from None
+        return value.value if isinstance(value, Live) else self._decode(value)
+
+    def done(self) -> bool:
+        """Whether `result` would return or raise at once."""
+        return self._future.done()
+
+    def status(self) -> WorkflowStatus:
+        """Where the workflow stands."""
+        return self._status()
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        value = yield from asyncio.wrap_future(self._future).__await__()
+        return value.value if isinstance(value, Live) else self._decode(value)
+
+    def __repr__(self) -> str:
+        return f"<workflow {self.workflow_id}: {'done' if self.done() else 'running'}>"

@@ -1,0 +1,121 @@
+"""Taking messages from the inbox: one list call now and then serves every workflow of a controller.
+
+A message feeds one node: which, is decided by the record its controller writes, and only then is the object deleted. Nodes
+that wait for the same event are fed in the order in which they began to wait, which is the order of the DAG.
+"""
+
+import logging
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from exoflow.engine import events as ev
+from exoflow.engine.run import WorkflowRun
+from exoflow.errors import ExoFlowError, ObjectNotFoundError
+from exoflow.journal import inbox
+from exoflow.journal.messages import decode_payload
+from exoflow.stores.contract import ObjectStore
+
+if TYPE_CHECKING:
+    from exoflow.engine.driver import Controller
+
+__all__ = ["Listener"]
+
+log = logging.getLogger(__name__)
+
+_SOONEST_S = 0.02
+_LATEST_S = 0.5
+
+
+class Listener:
+    """Looks into the inbox while anybody has a reason to."""
+
+    def __init__(self, store: ObjectStore, controller: "Controller") -> None:
+        self._store, self._controller = store, controller
+        self._waiting: dict[WorkflowRun, dict[str, deque[str]]] = {}
+        self._pool: ThreadPoolExecutor | None = None
+        self._looking = False
+        self._scheduled = False
+        self._pause_s = _SOONEST_S
+        self._closed = False
+
+    def listen(self, run: WorkflowRun, event: str, attempt: str) -> None:
+        """Feed the next message of *event* to *attempt*. On the controller's thread, like all but `_look`."""
+        self._waiting.setdefault(run, {}).setdefault(event, deque()).append(attempt)
+        self.nudge()
+
+    def nudge(self) -> None:
+        """Look again soon: something may have come."""
+        self._pause_s = _SOONEST_S
+        self._schedule(0.0)
+
+    def forget(self, run: WorkflowRun) -> None:
+        """The workflow is over for this controller."""
+        self._waiting.pop(run, None)
+
+    def discard(self, key: str) -> None:
+        """Delete a message; should that fail, recovery finds it taken and deletes it then."""
+        self._ask(lambda: self._store.delete(key))
+
+    def close(self) -> None:
+        """Look no more."""
+        self._closed = True
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _ask(self, job: object) -> None:
+        if self._closed:
+            return
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(1, thread_name_prefix="exoflow-inbox")
+        self._pool.submit(job)  # type: ignore[arg-type]
+
+    def _schedule(self, after_s: float) -> None:
+        if not self._closed and not self._scheduled and not self._looking:
+            self._scheduled = True
+            self._controller.later(after_s, self._begin)
+
+    def _begin(self) -> None:
+        self._scheduled = False
+        if self._looking or self._closed or not self._controller.runs:
+            return
+        self._looking = True
+        wanted = {run.workflow_id for run in self._controller.runs.values()}
+        self._ask(lambda: self._look(wanted))
+
+    def _look(self, wanted: set[str]) -> None:
+        """List the inbox and read what is for us. On a thread of its own."""
+        found: list[tuple[str, str, str, bytes]] = []
+        try:
+            for workflow_id, events in inbox.pending(self._store).items():
+                if workflow_id not in wanted:
+                    continue
+                for event, messages in events.items():
+                    for message in messages:
+                        try:
+                            found.append((workflow_id, event, message.key, bytes(inbox.read(self._store, message))))
+                        except ObjectNotFoundError:
+                            continue
+        except ExoFlowError as error:
+            log.warning("the inbox cannot be read, trying again: %s", error)
+        self._controller.post(lambda: self._give_out(found))
+
+    def _give_out(self, found: list[tuple[str, str, str, bytes]]) -> None:
+        self._looking = False
+        for workflow_id, event, key, data in found:
+            run = self._controller.runs.get(workflow_id)
+            if run is None or key in run.taken:
+                continue
+            if event == inbox.CANCEL:
+                run.taken.add(key)
+                self._controller.tell(run, ev.Cancelled(key))
+                continue
+            queue = self._waiting.get(run, {}).get(event)
+            if queue:
+                run.taken.add(key)
+                self._pause_s = _SOONEST_S
+                self._controller.tell(run, ev.Received(queue.popleft(), key, decode_payload(key, data)))
+        if self._controller.runs:
+            # The less there is to do, the rarer the look; a cancel is noticed within the longest pause.
+            self._schedule(self._pause_s)
+            self._pause_s = min(self._pause_s * 1.5, _LATEST_S)

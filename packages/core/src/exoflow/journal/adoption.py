@@ -1,0 +1,412 @@
+"""Taking workflows over: from the dead, from the retired, and from owners that gave them up.
+
+There are two ways for a workflow to reach another journal, and each is one create that exactly one contender wins.
+
+*By seal.* The journal's next segment becomes a seal that names the heir: all its workflows move at once, and its writer,
+should it wake up, finds its number taken. Only then does the heir read. In one flush it records how much it has read
+(`Adopted`), repeats the records of the workflows it will run, and gives up the others (`Released`). A crash before
+that flush leaves a sealed journal with a dead heir: the next heir seals that one, and adopts both.
+
+*By claim.* What is owned by nobody (released, or left in a retired journal) moves by a claim with the next epoch. The
+contender first repeats the workflow's records in its own journal, then creates the claim, which names the batch where
+they begin: a crash in between leaves records that no claim leads to, and those are ignored. So a claim of this kind
+never leads to nothing, and only the claim of a *new* workflow may find no submission behind it.
+
+Nothing here is undone when it fails half-way: whatever is in the store then is a state from which calling the same
+function again, in this process or another, goes on.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+
+import attrs
+
+from exoflow.errors import FencedError, UnavailableError, WorkflowNotFoundError, WorkflowRunningError
+from exoflow.failures.points import FailurePoint
+from exoflow.journal import records as rec
+from exoflow.journal.claims import claim
+from exoflow.journal.creation import PATIENT, Patience, Won, create_exactly
+from exoflow.journal.ends import SUMMARY, end_of, is_finished, submission_of
+from exoflow.journal.frames import Seal, decode_seal, encode_seal
+from exoflow.journal.layout import open_key, segment_key
+from exoflow.journal.liveness import is_live, list_open, read_open
+from exoflow.journal.ownership import History, Ownership, Standing, follow, history, lengths_in, look_up, trace
+from exoflow.journal.reader import Selection, find_end
+from exoflow.journal.shelf import Shelf, records_at
+from exoflow.journal.writer import JournalWriter
+from exoflow.stores.contract import ObjectStore
+
+__all__ = ["Acquired", "acquire", "adopt", "begin", "orphans", "seal", "succeed"]
+
+_log = logging.getLogger(__name__)
+
+_LIGHT = Selection(kinds=SUMMARY)
+_WHOLE = Selection(raw=True)
+
+
+@attrs.frozen(kw_only=True)
+class Acquired:
+    """A workflow that this journal owns, or one that has ended and needs no owner."""
+
+    workflow_id: str
+    epoch: int
+    records: list[rec.WorkflowRecord]
+    """Its history, from the submission on. If it has ended, without what its tasks came to."""
+    finished: bool
+    """Whether nothing is left to do. Then it was not taken over."""
+
+
+def seal(store: ObjectStore, victim: str, heir: str, patience: Patience = PATIENT) -> Seal:
+    """Close a journal in the name of an heir, unless that has been done.
+
+    Args:
+        store: Where.
+        victim: The journal whose writer seems to be dead.
+        heir: The journal that takes over.
+        patience: How long to retry.
+
+    Returns:
+        The seal that *victim* has now, which may name another heir, or none.
+
+    Raises:
+        UnknownOutcomeError: No answer. The seal may be there, or appear later.
+        UnavailableError: The store refused.
+    """
+    end = find_end(store, victim)
+    if end.seal is not None:
+        return end.seal
+    number, made = end.number + 1, Seal(heir)
+    while True:
+        key = segment_key(victim, number)
+        answer = create_exactly(store, key, encode_seal(made, victim), patience)
+        if isinstance(answer, Won):
+            return made
+        found = decode_seal(key, answer.winner, victim)
+        if found is not None:
+            return found
+        number += 1  # the writer lives, and has begun this segment: the seal comes behind it
+
+
+def adopt(
+    store: ObjectStore, writer: JournalWriter, journal_id: str, wanted: Callable[[str], bool], now: float
+) -> dict[str, list[rec.WorkflowRecord]] | None:
+    """Take over a journal whose writer is dead, and what that writer had taken over and not yet adopted.
+
+    Args:
+        store: Where.
+        writer: The heir's.
+        journal_id: The journal; its heirs, if it has any, are followed.
+        wanted: Asked for each workflow id that has not ended: whether to take it. Others are given up, so that
+            anybody may claim them.
+        now: Seconds since the epoch, UTC.
+
+    Returns:
+        The histories of the workflows that were taken; empty if there was nothing to adopt. None if a live writer
+        other than *writer* is the heir.
+
+    Raises:
+        FencedError: *writer* was itself taken over.
+        UnavailableError: The store does not answer. Calling again goes on.
+    """
+    us = writer.journal_id
+    while True:
+        shelf = Shelf(store, _LIGHT)
+        chain, retired, _ = follow(shelf, journal_id)
+        if retired:
+            return {}
+        if chain[-1] == us:
+            return _take_in(store, writer, shelf, chain, wanted, now)
+        victim = chain[-1]
+        if is_live(store, victim, now):
+            return None
+        # An heir that is itself sealed would only prolong the chain.
+        writer.check()
+        writer.owed.add(victim)
+        if seal(store, victim, us, writer.patience).heir != us:
+            writer.owed.discard(victim)
+            continue
+        if writer.fail is not None:
+            writer.fail(FailurePoint.ON_SEAL)
+
+
+def orphans(store: ObjectStore, journal_id: str) -> list[str]:
+    """Return journals that came to *journal_id* through the seals of others, and were never adopted.
+
+    An heir that dies right after sealing leaves them, and one that seals while it is sealed itself leaves them without
+    its own heir knowing. To be called now and then by a running controller, with `adopt` for each.
+    """
+    found = []
+    for candidate in list_open(store):
+        shelf = Shelf(store, _LIGHT)
+        chain, retired, _ = follow(shelf, candidate)
+        if retired or chain[-1] != journal_id or len(chain) == 1:
+            continue
+        if _unrecorded(shelf, chain):
+            found.append(candidate)
+    return found
+
+
+def begin(store: ObjectStore, writer: JournalWriter, workflow_id: str, now: float) -> int | None:
+    """Claim the id of a new workflow, which its user gave.
+
+    The submission must go into a batch that is appended after this call began. No answer leaves the process before
+    both are durable.
+
+    Args:
+        store: Where.
+        writer: Of the journal that will hold it.
+        workflow_id: Which.
+        now: Seconds since the epoch, UTC.
+
+    Returns:
+        The claim's epoch, which is the generation of this use of the id. None if there is such a workflow, perhaps
+        since a moment ago: acquire it, or read its result.
+
+    Raises:
+        WorkflowRunningError: A live controller has claimed the id, and submits or adopts it just now.
+        UnavailableError: The store does not answer. Whether the id is claimed is not known.
+    """
+    while True:
+        standing = look_up(store, workflow_id, now, _LIGHT)
+        epoch = 1
+        if standing is not None:
+            own, past = standing.ownership, standing.history
+            if own.chain == (writer.journal_id,) and not past.records and past.given_up is None:
+                return own.epoch  # claimed by us before, and nothing came of it
+            if past.records and not isinstance(past.given_up, rec.Deleted):
+                return None
+            if not standing.free:
+                if own.live and own.last != writer.journal_id:
+                    raise _running(store, own)
+                if adopt(store, writer, own.chain[0], _nothing, now) is None:
+                    raise _running(store, own)
+                continue
+            epoch = own.epoch + 1
+        made = claim(store, workflow_id, epoch, writer.journal_id, since=writer.batches + 1, patience=writer.patience)
+        if writer.fail is not None:
+            writer.fail(FailurePoint.ON_CLAIM)
+        if made.journal_id == writer.journal_id:
+            return epoch
+
+
+def acquire(store: ObjectStore, writer: JournalWriter, workflow_id: str, now: float) -> Acquired:
+    """Make a workflow ours, to go on with it.
+
+    Of all that try, exactly one succeeds while its writer lives.
+
+    Args:
+        store: Where.
+        writer: Of the journal that will own it.
+        workflow_id: Which.
+        now: Seconds since the epoch, UTC.
+
+    Returns:
+        The workflow. What it says is durable, and if it has not finished, it is durably ours.
+
+    Raises:
+        WorkflowNotFoundError: No such workflow, or it is deleted, or its submission never became durable.
+        WorkflowRunningError: A live controller has it.
+        FencedError: *writer* was itself taken over.
+        CorruptCheckpointError: A journal is damaged.
+        UnavailableError: The store does not answer. Calling again goes on.
+    """
+    us = writer.journal_id
+    while True:
+        # Lightly first: a workflow that has ended, or runs elsewhere, needs no more, and neither does a dead journal
+        # before it is sealed.
+        standing = look_up(store, workflow_id, now, _LIGHT)
+        if standing is None or standing.ownership.deleted or isinstance(standing.history.given_up, rec.Deleted):
+            raise WorkflowNotFoundError(workflow_id, store.url)
+        own, past = standing.ownership, standing.history
+        if past.settled and past.records and _finished(store, own, past):
+            return Acquired(workflow_id=workflow_id, epoch=own.epoch, records=past.records, finished=True)
+        if standing.free:
+            if not past.records:
+                raise WorkflowNotFoundError(workflow_id, store.url)
+            claimed = _move_by_claim(store, writer, standing, now)
+            if claimed is not None:
+                return claimed
+            continue
+        if own.last != us:
+            if own.live:
+                raise _running(store, own)
+        elif past.settled:
+            if not past.records:
+                raise WorkflowNotFoundError(workflow_id, store.url)
+            whole = look_up(store, workflow_id, now, _WHOLE)
+            assert whole is not None
+            past = whole.history
+            if past.journal_id != us:
+                # Its claim arrived after we had adopted the journal: it is ours, and only has to be repeated here.
+                writer.append(past.raw)
+            return Acquired(workflow_id=workflow_id, epoch=own.epoch, records=past.records, finished=False)
+        taken = adopt(store, writer, own.chain[0], lambda found: found == workflow_id, now)
+        if taken is not None and workflow_id in taken:
+            return Acquired(workflow_id=workflow_id, epoch=own.epoch, records=taken[workflow_id], finished=False)
+
+
+def succeed(store: ObjectStore, old: JournalWriter, writer: JournalWriter, batch: Iterable[bytes]) -> None:
+    """Replace a journal of our own, whose last flush failed, by a new one.
+
+    Exactly the batches that *old* believed count: what a flush of unknown outcome may have left, or may yet leave, is
+    cut off.
+
+    Args:
+        store: Where.
+        old: The writer that died.
+        writer: The new one.
+        batch: For each workflow that goes on, its records, from its submission on, encoded.
+
+    Raises:
+        FencedError: Another controller was faster: its workflows go on there.
+        UnavailableError: The store does not answer.
+    """
+    writer.owed.add(old.journal_id)
+    made = seal(store, old.journal_id, writer.journal_id, writer.patience)
+    if made.heir != writer.journal_id:
+        writer.owed.discard(old.journal_id)
+        raise FencedError(old.journal_id, made.heir or "nobody")
+    writer.append([rec.encode(rec.Adopted(old.journal_id, old.batches)), *batch])
+    writer.owed.discard(old.journal_id)
+    _remove_open(store, [old.journal_id])
+
+
+def _take_in(
+    store: ObjectStore,
+    writer: JournalWriter,
+    shelf: Shelf,
+    chain: tuple[str, ...],
+    wanted: Callable[[str], bool],
+    now: float,
+) -> dict[str, list[rec.WorkflowRecord]]:
+    """Record what was read of the journals sealed in our name, and what becomes of their workflows: one flush."""
+    fresh = _unrecorded(shelf, chain)
+    if not fresh:
+        return {}
+    # All of them were sealed before they were read. Whatever is appended to them from now on does not count.
+    lengths = {journal_id: shelf.book(journal_id).contents.batches for journal_id in fresh}
+    taken, given_up = _share_out(store, writer.journal_id, shelf, fresh, wanted, now)
+    batch: list[bytes | memoryview] = [rec.encode(rec.Adopted(journal_id, lengths[journal_id])) for journal_id in fresh]
+    batch += [rec.encode(rec.Released(workflow_id)) for workflow_id in given_up]
+    found: dict[str, list[rec.WorkflowRecord]] = {}
+    whole = Shelf(store, _WHOLE) if len(taken) > 1 else None
+    for workflow_id, own in taken.items():
+        past = history(whole or Shelf(store, attrs.evolve(_WHOLE, workflow_id=workflow_id)), own, lengths)
+        found[workflow_id] = past.records
+        batch += past.raw
+    writer.append(batch)
+    writer.owed.difference_update(fresh)
+    left = set(given_up.values())
+    _remove_open(store, [journal_id for journal_id in fresh if journal_id not in left])
+    return found
+
+
+def _share_out(
+    store: ObjectStore, us: str, shelf: Shelf, fresh: list[str], wanted: Callable[[str], bool], now: float
+) -> tuple[dict[str, Ownership], dict[str, str]]:
+    """Decide about each workflow of journals sealed in our name.
+
+    Returns:
+        Those to take, and those to give up with the journal that holds them.
+    """
+    taken: dict[str, Ownership] = {}
+    given_up: dict[str, str] = {}
+    for journal_id in fresh:
+        for workflow_id in _unfinished_in(shelf, journal_id):
+            if workflow_id in taken or workflow_id in given_up:
+                continue
+            own = trace(shelf, workflow_id, now)
+            if own is not None and own.deleted:
+                continue
+            if own is not None and own.last == us:
+                past = history(shelf, own)
+                # Held already, by another way; or given up, or ended, in a later journal of the chain.
+                if past.journal_id in (None, us) or past.given_up is not None or _finished(store, own, past):
+                    continue
+                if wanted(workflow_id):
+                    taken[workflow_id] = own
+                    continue
+            # Also where nothing leads here yet: its claim may be on its way, and should it arrive, others must be able
+            # to go on. To a workflow that is elsewhere it means nothing: no claim leads to this record.
+            given_up[workflow_id] = journal_id
+    return taken, given_up
+
+
+def _unfinished_in(shelf: Shelf, journal_id: str) -> Iterator[str]:
+    """Yield the workflows that a journal, taken by itself, leaves unfinished."""
+    book = shelf.book(journal_id)
+    for workflow_id, indices in book.by_workflow.items():
+        records = records_at(book.contents, indices)
+        last = records[-1]
+        if submission_of(records) is None or isinstance(last, rec.Released | rec.Deleted):
+            continue
+        end = end_of(records)
+        if end is None or not is_finished(records):
+            yield workflow_id
+
+
+def _unrecorded(shelf: Shelf, chain: tuple[str, ...]) -> list[str]:
+    """Return those of the chain of which no heir has recorded how much counts."""
+    recorded: dict[str, int] = {}
+    found = []
+    for at in range(len(chain) - 1, -1, -1):
+        length = recorded.get(chain[at]) if at + 1 < len(chain) else None
+        if length is None and at + 1 < len(chain):
+            found.append(chain[at])
+        recorded.update(lengths_in(shelf.book(chain[at]), length))
+    return found[::-1]
+
+
+def _move_by_claim(store: ObjectStore, writer: JournalWriter, standing: Standing, now: float) -> Acquired | None:
+    """Repeat the records of a workflow that nobody owns, and claim it; None if somebody else did."""
+    own, us = standing.ownership, writer.journal_id
+    whole = look_up(store, own.workflow_id, now, _WHOLE)
+    if whole is None or whole.ownership.claim != own.claim or not whole.free or not whole.history.records:
+        return None
+    past = whole.history
+    since = writer.batches + 1
+    writer.append(past.raw)
+    made = claim(store, own.workflow_id, own.epoch + 1, us, since=since, patience=writer.patience)
+    if writer.fail is not None:
+        writer.fail(FailurePoint.ON_CLAIM)
+    if made.journal_id != us:
+        return None
+    if not past.settled:
+        # Of a sealed journal whose heir never said how much counts, a reader may have seen more than we did. The claim
+        # is the fence now: what is there is read once more, and after it nobody reads that journal for this workflow.
+        again = history(Shelf(store, attrs.evolve(_WHOLE, workflow_id=own.workflow_id)), whole.ownership)
+        if again.raw != past.raw:
+            writer.append(again.raw)
+            past = again
+    return Acquired(
+        workflow_id=own.workflow_id, epoch=made.epoch, records=past.records, finished=is_finished(past.records)
+    )
+
+
+def _finished(store: ObjectStore, own: Ownership, past: History) -> bool:
+    """Whether nothing is left to do, by a history that may lack what its tasks came to."""
+    if past.finished:
+        return True
+    end = end_of(past.records)
+    if end is None:
+        return False
+    # It failed, and an intent has no end of its own: the outcome of its task may be one.
+    return history(Shelf(store, Selection(workflow_id=own.workflow_id)), own).finished
+
+
+def _running(store: ObjectStore, own: Ownership) -> WorkflowRunningError:
+    assert own.last is not None
+    entry = read_open(store, own.last)
+    return WorkflowRunningError(own.workflow_id, entry.writer if entry else f"journal {own.last}")
+
+
+def _remove_open(store: ObjectStore, journal_ids: Iterable[str]) -> None:
+    for journal_id in journal_ids:
+        try:
+            store.delete(open_key(journal_id))
+        except UnavailableError as error:  # a later start looks at it in vain, and garbage collection removes it
+            _log.warning("cannot remove %s: %s", open_key(journal_id), error)
+
+
+def _nothing(workflow_id: str) -> bool:
+    return False

@@ -1,0 +1,86 @@
+"""Core's own plugin: what every installation of ExoFlow has."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from exoflow.plugins import hookimpl
+
+if TYPE_CHECKING:
+    from exoflow.executors.contract import Executor, Services
+    from exoflow.failures.injectors import FailureSpec
+    from exoflow.failures.points import Injector
+    from exoflow.plugins.hookspecs import CodecFactory, CommandFactory, ExecutorFactory, InjectorFactory, StoreOpener
+    from exoflow.stores.contract import ObjectStore
+    from exoflow.values import Codec
+
+__all__: list[str] = []
+
+_ACTIONS = ("cluster_crash", "crash", "delay", "kill", "raise", "task_crash")
+
+
+@hookimpl
+def exoflow_object_stores() -> "Mapping[str, StoreOpener]":
+    """``memory://``, which lives as long as the process."""
+    return {"memory": _open_memory}
+
+
+@hookimpl
+def exoflow_executors() -> "Mapping[str, ExecutorFactory]":
+    """In the caller's thread, in threads, in processes."""
+    return {"inline": _make_inline, "process": _make_process, "thread": _make_thread}
+
+
+@hookimpl
+def exoflow_codecs() -> "Mapping[str, CodecFactory]":
+    """Pickle, protocol 5."""
+    return {"pickle": _make_pickle}
+
+
+@hookimpl
+def exoflow_failure_injectors() -> "Mapping[str, InjectorFactory]":
+    """The actions of `exoflow.failures.injectors`."""
+    return dict.fromkeys(_ACTIONS, _make_injector)
+
+
+@hookimpl
+def exoflow_cli_commands() -> "Mapping[str, CommandFactory]":
+    """The words of the command itself, so that no plugin takes one of them."""
+    from exoflow.cli.commands import core_commands
+
+    return core_commands()
+
+
+def _make_injector(spec: "FailureSpec") -> "Injector":
+    from exoflow.failures.injectors import make
+
+    return make(spec)
+
+
+def _make_pickle() -> "Codec":
+    from exoflow.values import PickleCodec
+
+    return PickleCodec()
+
+
+def _make_inline(services: "Services", **options: Any) -> "Executor":
+    from exoflow.executors.inline import InlineExecutor
+
+    return InlineExecutor(services, **options)
+
+
+def _make_thread(services: "Services", **options: Any) -> "Executor":
+    from exoflow.executors.threads import ThreadExecutor
+
+    return ThreadExecutor(services, **options)
+
+
+def _make_process(services: "Services", **options: Any) -> "Executor":
+    from exoflow.executors.processes import ProcessExecutor
+
+    return ProcessExecutor(services, **options)
+
+
+def _open_memory(url: str) -> "ObjectStore":
+    from exoflow.stores.memory import MemoryStore
+
+    return MemoryStore.open(url)

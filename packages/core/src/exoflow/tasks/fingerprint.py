@@ -1,0 +1,56 @@
+"""What code a value was made by.
+
+A record carries the fingerprint of its task. Where it differs after a crash, "deterministic" no longer means
+that the old value would come out again. Formatting, comments, docstrings and decorators do not count.
+"""
+
+import ast
+import hashlib
+import inspect
+import textwrap
+from types import CodeType
+from typing import Any
+
+__all__ = ["fingerprint"]
+
+
+def fingerprint(function: Any, version: str | None) -> str:
+    """Return a short text that changes when *function* may compute something else.
+
+    Args:
+        function: A Python function, or any other callable.
+        version: The author's own name for the code; when given, the source is not looked at.
+    """
+    if version is not None:
+        return f"v:{version}"
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
+    except (OSError, TypeError, SyntaxError, IndexError):
+        return _of_code(function)
+    if isinstance(tree, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        tree.decorator_list = []
+        first = tree.body[0] if tree.body else None
+        if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
+            tree.body = tree.body[1:]
+    return "s:" + hashlib.blake2b(ast.dump(tree).encode(), digest_size=8).hexdigest()
+
+
+def _of_code(function: Any) -> str:
+    """Fall back to bytecode, for functions without source (a shell, `exec`); builtins have only their name."""
+    code = getattr(function, "__code__", None)
+    digest = hashlib.blake2b(digest_size=8)
+    if isinstance(code, CodeType):
+        _feed(digest, code)
+    else:
+        digest.update(f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', '')}".encode())
+    return "c:" + digest.hexdigest()
+
+
+def _feed(digest: "hashlib._Hash", code: CodeType) -> None:
+    digest.update(code.co_code)
+    digest.update(repr(code.co_names).encode())
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            _feed(digest, constant)
+        else:
+            digest.update(repr(constant).encode())

@@ -1,0 +1,135 @@
+"""What a task promises, and what it wants in return.
+
+A policy is data: the engine derives from it what must be durable before what may start. It is checked when
+it is made, so that a task with a contradictory policy cannot be declared.
+"""
+
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from typing import Any
+
+import attrs
+
+from exoflow.errors import UnknownOptionError
+
+__all__ = ["Checkpoint", "Effects", "TaskPolicy"]
+
+
+class Effects(StrEnum):
+    """What a task changes outside the workflow, and what may be done about it."""
+
+    NONE = "none"
+    """Nothing: an attempt that is thrown away was never seen by anyone."""
+
+    IDEMPOTENT = "idempotent"
+    """Something, keyed: repeating it with the same key changes nothing, even while the first still runs."""
+
+    ROLLBACK = "rollback"
+    """Something that ``undo`` takes back; ``undo`` accepts that nothing had happened."""
+
+    ONCE = "once"
+    """Something that must not be repeated; only ``resolve`` can say whether it happened."""
+
+
+class Checkpoint(StrEnum):
+    """When a task's outcome becomes durable."""
+
+    SYNC = "sync"
+    """Before its dependents start."""
+
+    ASYNC = "async"
+    """While its dependents run; effects and the answer wait for it where they must."""
+
+    SKIP = "skip"
+    """Not, unless output commit needs it. An effect's completion is recorded all the same."""
+
+    AUTO = "auto"
+    """``async`` if storing the value took less time than computing it, else ``skip``: measured."""
+
+
+def _choice(kind: type[StrEnum]) -> Callable[[Any], Any]:
+    def convert(value: Any) -> Any:
+        try:
+            return kind(value)
+        except ValueError:
+            raise UnknownOptionError(
+                f"{kind.__name__.lower()}={value!r} is not known; expected one of {', '.join(repr(str(m)) for m in kind)}"
+            ) from None
+
+    return convert
+
+
+def _not_negative(instance: object, attribute: "attrs.Attribute[Any]", value: float | None) -> None:
+    if value is not None and not value >= 0:
+        raise UnknownOptionError(f"{attribute.name}={value!r}: expected a number of at least 0")
+
+
+def _callable_or_none(instance: object, attribute: "attrs.Attribute[Any]", value: object) -> None:
+    if value is not None and not callable(value):
+        raise UnknownOptionError(f"{attribute.name}={value!r}: expected a function")
+
+
+@attrs.frozen(kw_only=True)
+class TaskPolicy:
+    """The promises and wishes of one task.
+
+    Raises:
+        UnknownOptionError: A value that does not exist, or two that contradict each other.
+    """
+
+    effects: Effects = attrs.field(default=Effects.IDEMPOTENT, converter=_choice(Effects))
+    deterministic: bool = False
+    """The same inputs always give the same value. Failures are never deterministic."""
+    checkpoint: Checkpoint = attrs.field(default=Checkpoint.SYNC, converter=_choice(Checkpoint))
+    retries: int = attrs.field(default=0, validator=_not_negative)
+    """How often an attempt that raised one of ``retry_on`` is followed by another."""
+    retry_on: tuple[type[BaseException], ...] = (Exception,)
+    system_retries: int = attrs.field(default=3, validator=_not_negative)
+    """The same for attempts whose process died, counted apart."""
+    retry_delay_s: float = attrs.field(default=0.1, validator=_not_negative)
+    """Before the first retry; it doubles each time up to ``retry_delay_max_s``."""
+    retry_delay_max_s: float = attrs.field(default=60.0, validator=_not_negative)
+    retry_jitter: float = attrs.field(default=0.5, validator=_not_negative)
+    """The share of each delay that is drawn at random, 0 to 1."""
+    timeout_s: float | None = attrs.field(default=None, validator=_not_negative)
+    catch_exceptions: bool = False
+    """The result is ``(value, None)`` or ``(None, exception)``."""
+    undo: Callable[..., Any] | None = attrs.field(default=None, validator=_callable_or_none)
+    """Called with what ``undo_args`` chose, by default the task's own arguments."""
+    undo_args: Callable[..., Any] | None = attrs.field(default=None, validator=_callable_or_none)
+    """Called with the task's arguments before it starts; returns the tuple ``undo`` will be given."""
+    resolve: Callable[[str], Any] | None = attrs.field(default=None, validator=_callable_or_none)
+    """Called with the key of a ``once`` task whose outcome is unknown; returns Happened, DidNotHappen or Unknown."""
+    fences: bool = False
+    """After ``undo`` or ``resolve`` the receiver refuses a late arrival of that key."""
+    not_happened: tuple[type[BaseException], ...] = ()
+    """Exceptions of a ``once`` task that mean its effect did not happen."""
+    executor: str | None = None
+    """The executor that runs it; the engine's own when None."""
+    isolation: bool = False
+    """A process of its own."""
+    resources: Mapping[str, Any] = attrs.field(factory=dict, converter=dict)
+    version: str | None = None
+    """Replaces the hash of the source as the fingerprint of the code."""
+
+    def __attrs_post_init__(self) -> None:
+        if (self.undo is not None) != (self.effects is Effects.ROLLBACK):
+            raise UnknownOptionError(
+                "effects='rollback' and rollback=<the undo function> belong together: give rollback=... alone"
+            )
+        if self.effects in (Effects.ROLLBACK, Effects.ONCE) and self.checkpoint in (Checkpoint.SKIP, Checkpoint.AUTO):
+            raise UnknownOptionError(
+                f"checkpoint={str(self.checkpoint)!r} with effects={str(self.effects)!r}: its outcome could not be told "
+                f"again after a crash, and it may not run again; use 'sync' or 'async'"
+            )
+        if self.undo_args is not None and self.undo is None:
+            raise UnknownOptionError("undo_args=... without rollback=...: nothing would be called with them")
+        if self.effects is not Effects.ONCE and (self.resolve is not None or self.not_happened):
+            raise UnknownOptionError("resolve=... and not_happened=... belong to effects='once'")
+        if self.fences and self.undo is None and self.resolve is None:
+            raise UnknownOptionError("fences=True says something of rollback=... or resolve=...; give one of them")
+        if self.effects is Effects.ONCE and self.retries and not (self.not_happened or self.resolve):
+            raise UnknownOptionError(
+                "retries=... with effects='once': only what did not happen may be retried; name the exceptions that say "
+                "so in not_happened=(...), or give resolve=..."
+            )
