@@ -19,6 +19,7 @@ DEADLINE_S = 10.0
 
 class TestTaggedExecutor(ExecutorContract):
     at_once = 8
+    coroutines_at_once = 8  # each takes a thread
 
     @pytest.fixture
     def open_executor(self):

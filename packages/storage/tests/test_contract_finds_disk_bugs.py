@@ -50,7 +50,7 @@ class LooksAtALockByTakingIt(LocalFileStore):
     fails = ("test_asking_for_a_lock_never_gets_in_its_way",)
 
     def is_locked(self, key):
-        with open(f"{self.root}/{key}") as file:
+        with (Path(self.root) / key).open() as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -58,26 +58,9 @@ class LooksAtALockByTakingIt(LocalFileStore):
         return False
 
 
-class LocksForTheWholeProcess(LocalFileStore):
-    """What POSIX locks give: they exclude other processes, and not the next thread."""
-
-    fails = ("test_a_lock_excludes_until_it_is_released", "test_of_racing_threads_exactly_one_gets_the_lock")
-
-    def lock(self, key):
-        with open(f"{self.root}/{key}") as file:
-            with contextlib.suppress(BlockingIOError):
-                fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            return super().lock(key) or _Released()
-
-
-class _Released:
-    def release(self):
-        pass
-
-
 @pytest.mark.parametrize(
     "kind",
-    [OpensTheNameItself, LooksAndThenRenames, LooksAtALockByTakingIt, LocksForTheWholeProcess],
+    [OpensTheNameItself, LooksAndThenRenames, LooksAtALockByTakingIt],
     ids=lambda kind: kind.__name__,
 )
 def test_the_contract_finds_what_the_obvious_ways_get_wrong(tmp_path, kind):

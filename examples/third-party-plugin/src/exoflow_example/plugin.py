@@ -31,9 +31,9 @@ def open_sqlite(url: str) -> "ObjectStore":
 
 
 def make_tagged(
-    services: "Services", *, limits: Mapping[str, float] | None = None, workers: int | None = None
+    services: "Services", *, limits: Mapping[str, float] | None = None, max_workers: int | None = None
 ) -> "Executor":
     """Make an executor that runs at most ``limits[tag]`` (1 unless told) of the tasks with a tag at once."""
     from exoflow_example.tagged_executor import TaggedExecutor
 
-    return TaggedExecutor(services, limits=limits or {}, workers=workers or 32)
+    return TaggedExecutor(services, limits=limits or {}, workers=max_workers or 32)

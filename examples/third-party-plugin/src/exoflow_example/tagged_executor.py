@@ -176,19 +176,21 @@ class TaggedExecutor:
     def _await(self, call: Call, begun: Begun, running: _Running) -> Told:
         async def supervised() -> object:
             with self._changed:
+                if running.stopped:
+                    begun.coroutine.close()
+                    raise asyncio.CancelledError
                 running.loop, running.task = asyncio.get_running_loop(), asyncio.current_task()
-                if running.stopped and running.task is not None:
-                    running.task.cancel()
-            return await begun.coroutine
+            try:
+                return await begun.coroutine
+            finally:
+                with self._changed:  # from here on the loop may close, so nobody may call it any more
+                    running.loop = running.task = None
 
         try:
             with asyncio.Runner() as runner:
                 value = runner.run(supervised(), context=begun.context)
         except BaseException as error:
             return self._caller.raised(call, error, time.perf_counter() - begun.started), None
-        finally:
-            with self._changed:
-                running.loop = running.task = None
         return self._caller.returned(call, value, time.perf_counter() - begun.started)
 
     def _cancel(self, running: _Running) -> None:

@@ -1,7 +1,7 @@
 """The demonstration and the experiments of ExoFlow.
 
-The suites (machine learning, serverless, graphs, single operations) and the systems they are compared with are not
-here yet.
+`exoflow demo` runs the first suite, `exoflow_bench.suites.ml`, through a real crash. The other suites (serverless,
+graphs, single operations) and the systems they are compared with are not here yet.
 """
 
 __version__ = "0.1.0"

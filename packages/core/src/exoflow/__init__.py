@@ -9,7 +9,7 @@ from exoflow.api import (
     delete,
     fork,
     gc,
-    list,
+    list,  # noqa: A004 - the name users meet
     result,
     resume,
     resume_all,

@@ -104,9 +104,7 @@ def resume_all(*, storage: str | os.PathLike[str] | None = None, executor: str =
     return engine(storage, executor).resume_all()
 
 
-def result(
-    workflow_id: str, timeout_s: float | None = None, *, storage: str | os.PathLike[str] | None = None
-) -> Any:
+def result(workflow_id: str, timeout_s: float | None = None, *, storage: str | os.PathLike[str] | None = None) -> Any:
     """Return the result of a workflow; see `Engine.result`."""
     return engine(storage).result(workflow_id, timeout_s)
 

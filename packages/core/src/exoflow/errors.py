@@ -138,7 +138,9 @@ class WorkflowNotFoundError(UsageError):
         super().__init__(workflow_id, store)
 
     def __str__(self) -> str:
-        return f"no workflow {self.workflow_id!r} in {self.store or 'this storage'}; `exoflow list` shows those there are"
+        return (
+            f"no workflow {self.workflow_id!r} in {self.store or 'this storage'}; `exoflow list` shows those there are"
+        )
 
 
 class WorkflowRunningError(UsageError):

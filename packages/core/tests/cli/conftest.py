@@ -51,6 +51,8 @@ class FakeEngine:
         self.infos = []
         self.tasks = ()
         self.closed = 0
+        self.state = WorkflowStatus.RUNNING
+        self.missing = 0
 
     def __call__(
         self, storage="memory://", executor="thread", *, codec="pickle", failures=(), observers=(), max_workers=None
@@ -79,12 +81,14 @@ class FakeEngine:
         return self._answer(workflow_id or "made-up")
 
     def resume(self, workflow_id, *, accept_code_change=False):
+        if self.missing:
+            self.missing -= 1
+            raise ModuleNotFoundError("No module named 'trip'", name="trip")
         self._call("resume", workflow_id, accept_code_change=accept_code_change)
         return self._answer(workflow_id)
 
-    def resume_all(self):
-        self._call("resume_all")
-        return [self._answer(workflow_id) for workflow_id in self.outcomes]
+    def status(self, workflow_id):
+        return self.state
 
     def fork(self, workflow_id, from_task, *, new_id=None):
         self._call("fork", workflow_id, from_task, new_id=new_id)
@@ -95,7 +99,6 @@ class FakeEngine:
         return self._answer(workflow_id).result()
 
     def list(self, status=None):
-        self._call("list", status)
         return [info for info in self.infos if status is None or info.status == status]
 
     def show(self, workflow_id):

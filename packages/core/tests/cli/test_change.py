@@ -2,6 +2,8 @@ import json
 
 import pytest
 
+from exoflow.status import WorkflowStatus
+
 
 @pytest.mark.parametrize(
     ("words", "call"),
@@ -50,6 +52,20 @@ def test_what_cannot_be_understood_changes_nothing(run, engine, words):
 
     assert done.exit_code == 2
     assert engine.opened == []
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (WorkflowStatus.RUNNING, "cancellation requested"),
+        (WorkflowStatus.CANCELLED, "cancelled"),
+        (WorkflowStatus.SUCCEEDED, "had succeeded before"),
+    ],
+)
+def test_a_cancellation_says_what_came_of_it(run, engine, status, said):
+    engine.state = status
+
+    assert run("cancel", "w").stdout == f"w: {said}\n"
 
 
 def test_what_was_done_is_an_object_in_json(run, engine):

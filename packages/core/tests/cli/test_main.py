@@ -194,8 +194,14 @@ def test_a_run_that_needs_a_person_says_what_to_do_and_then_how_to_resume(run, e
     done = run("resume", "trip-42")
 
     assert done.exit_code == 3
-    assert "exoflow.settle('trip-42', 'pay', ...)" in done.stderr
+    assert "exoflow settle trip-42 pay --happened JSON --storage file://./flows" in done.stderr
     assert "then: exoflow resume trip-42 --storage file://./flows" in done.stderr
+
+
+def test_a_workflow_that_runs_elsewhere_can_be_waited_for(run, engine):
+    engine.outcome = WorkflowRunningError("trip-42", "host:123")
+
+    assert "exoflow result trip-42 --storage file://./flows" in run("resume", "trip-42").stderr
 
 
 def test_a_mistake_in_an_option_shows_the_usage(run, engine):

@@ -92,14 +92,47 @@ def test_a_file_is_imported_under_its_own_name_from_its_own_folder(run, engine, 
     assert engine.calls[0][1][0].task.qualified_name == "helper:step"
 
 
+def test_a_module_of_the_current_folder_is_noted_by_its_folder_too(run, engine, trip):
+    (trip / "pack").mkdir()
+    (trip / "pack" / "__init__.py").write_text("")
+    (trip / "pack" / "flow.py").write_text(TRIP)
+
+    run("run", "pack.flow:dag")
+
+    assert engine.calls[0][2]["metadata"] == {"exoflow.folder": str(trip)}
+
+
+def test_an_installed_module_is_not_noted(run, engine, trip, monkeypatch, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("site-packages")
+    (elsewhere / "installed_trip.py").write_text(TRIP)
+    monkeypatch.syspath_prepend(str(elsewhere))
+
+    run("run", "installed_trip:dag")
+
+    assert engine.calls[0][2]["metadata"] is None
+    del sys.modules["installed_trip"]
+
+
 def test_a_resumed_workflow_finds_its_code_where_the_first_run_found_it(run, engine, info, tmp_path):
     folder = tmp_path / "pipelines"
     folder.mkdir()
-    engine.infos = [info("trip-42", metadata={"exoflow.folder": str(folder)})]
+    engine.infos = [info("other"), info("trip-42", metadata={"exoflow.folder": str(folder)})]
+    engine.missing = 1
 
-    run("resume", "trip-42")
+    done = run("resume", "trip-42")
 
+    assert (done.exit_code, done.stdout) == (0, "the result\n")
     assert sys.path[-1] == str(folder)
+
+
+def test_code_that_is_nowhere_is_asked_for_by_its_folder(run, engine, info, tmp_path):
+    engine.infos = [info("trip-42", metadata={"exoflow.folder": str(tmp_path / "gone")})]
+    engine.missing = 1
+
+    done = run("resume", "trip-42")
+
+    assert done.exit_code == 1
+    assert "No module named 'trip'; if it is the workflow's own code, say where it is with --path" in done.stderr
 
 
 def test_options_reach_the_engine(run, engine, trip):
@@ -209,14 +242,23 @@ def test_resume_is_told_one_workflow_or_all(run, engine, words):
     assert engine.opened == []
 
 
-def test_resuming_all_reports_each_and_returns_the_most_pressing_code(run, engine):
+@pytest.fixture
+def abandoned(engine, info):
     engine.outcomes = {
         "good": 1,
         "away": UnavailableError("the bucket does not answer"),
         "asks": NeedsAttentionError("asks", "pay", "its outcome is unknown"),
         "bad": TaskFailedError("bad", "seat", "ValueError: none"),
     }
+    engine.infos = [
+        info("done"),
+        *(info(name, WorkflowStatus.RESUMABLE) for name in ("good", "away", "asks")),
+        info("bad", WorkflowStatus.ROLLING_BACK),
+        info("elsewhere", WorkflowStatus.RUNNING),
+    ]
 
+
+def test_resuming_all_reports_each_and_returns_the_most_pressing_code(run, engine, abandoned):
     done = run("resume", "--all")
 
     assert done.exit_code == 3
@@ -226,15 +268,21 @@ def test_resuming_all_reports_each_and_returns_the_most_pressing_code(run, engin
     assert "ValueError: none" in lines["bad"]
 
 
-def test_resuming_all_speaks_json(run, engine):
-    engine.outcomes = {"good": 1, "bad": TaskFailedError("bad", "seat", "ValueError: none")}
+def test_one_workflow_that_cannot_be_resumed_does_not_keep_the_others_waiting(run, engine, abandoned):
+    engine.missing = 1
 
     done = run("resume", "--all", "--json")
 
-    assert done.exit_code == 1
-    good, bad = json.loads(done.stdout)
-    assert good == {"workflow_id": "good", "result": 1, "status": str(WorkflowStatus.SUCCEEDED)}
-    assert (bad["error"], bad["status"]) == ("TaskFailedError", "failed")
+    lines = json.loads(done.stdout)
+    assert (lines[0]["workflow_id"], lines[0]["error"]) == ("good", "ModuleNotFoundError")
+    assert [call[1] for call in engine.calls] == [("away",), ("asks",), ("bad",)]
+
+
+def test_resuming_all_speaks_json(run, engine, abandoned):
+    good, *_, bad = json.loads(run("resume", "--all", "--json").stdout)
+
+    assert good == {"workflow_id": "good", "status": "succeeded", "result": 1}
+    assert bad["error"] == "TaskFailedError"
 
 
 def test_nothing_to_resume_is_a_success(run, engine):

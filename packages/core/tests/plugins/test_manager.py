@@ -135,6 +135,16 @@ def test_options_reach_the_store_and_the_executor(manager):
     assert manager.make_executor("y", services, size=3) == (services, 3)
 
 
+@pytest.mark.parametrize("name", ["thread", "process"])
+def test_an_executor_of_core_runs_as_many_calls_at_once_as_told(manager, name):
+    services = Services(manager.open_store("memory://"), manager.make_codec("pickle"), print)
+
+    manager.make_executor(name, services, max_workers=3).close()
+
+    with pytest.raises(UnknownOptionError, match=r"the executor '\w+': .*'workers'.* \(options: max_workers"):
+        manager.make_executor(name, services, workers=3)
+
+
 def test_an_option_that_does_not_exist_is_an_error_that_lists_those_that_do(manager):
     manager.register(plugin(exoflow_object_stores={"x": lambda url, *, region="here": url}), "x")
 

@@ -366,6 +366,6 @@ def _path_of(url: str) -> str:
         if "?" in rest or "#" in rest:
             raise UsageError(f"{url!r} has a query or fragment: in a folder's name write %3F for ? and %23 for #")
         path = os.fsdecode(urllib.parse.unquote_to_bytes(rest))
-    if not path or "\0" in path:
+    if not path or "\0" in path or not os.path.abspath(path).strip("/"):
         raise UsageError(f"{url!r} names no folder: expected file:///absolute or file://./relative")
     return path

@@ -9,6 +9,7 @@ import click
 
 from exoflow.cli.output import print_json, to_jsonable
 from exoflow.cli.settings import open_engine, output_options, settings, storage_option
+from exoflow.status import WorkflowStatus
 
 __all__ = ["cancel", "delete", "gc", "send_event", "settle"]
 
@@ -55,7 +56,13 @@ def cancel(workflow_id: str) -> None:
     """
     with open_engine() as engine:
         engine.cancel(workflow_id)
-    _done(workflow_id, "cancellation requested")
+        status = engine.status(workflow_id)
+    if status is WorkflowStatus.CANCELLED:
+        _done(workflow_id, "cancelled")
+    elif status.ended:
+        _done(workflow_id, f"had {status} before")
+    else:
+        _done(workflow_id, "cancellation requested")
 
 
 @click.command()

@@ -61,7 +61,11 @@ def report(error: BaseException, settings: Settings) -> Exit:
     if settings.debug and not isinstance(error, click.ClickException):
         click.echo("".join(traceback.format_exception(error)), err=True, nl=False)
     if settings.as_json:
-        described: dict[str, object] = {"error": type(error).__name__, "message": message, "exit_code": int(code)}
+        described: dict[str, object] = {
+            "error": type(error).__name__,
+            "message": message.removeprefix("error: "),
+            "exit_code": int(code),
+        }
         for field in ("workflow_id", "task_id"):
             if isinstance(getattr(error, field, None), str):
                 described[field] = getattr(error, field)
@@ -100,6 +104,18 @@ def _message(error: BaseException, settings: Settings) -> str:
     text = f"error: {error}"
     if error.__cause__ is not None and not settings.debug and not isinstance(error, UsageError):
         text += " (--debug shows where)"
-    if isinstance(error, NeedsAttentionError | UnavailableError) and command:
-        text += f"\nthen: {command}"
-    return text
+    return "\n".join([text, *_next_steps(error, settings, command)])
+
+
+def _next_steps(error: ExoFlowError, settings: Settings, command: str | None) -> list[str]:
+    """What to type next. Errors themselves speak to programs."""
+    storage = f" --storage {shlex.quote(settings.storage)}" if settings.storage is not None else ""
+    if isinstance(error, NeedsAttentionError):
+        about = f"{shlex.quote(error.workflow_id)} {shlex.quote(error.task_id)}"
+        first = f"say what became of it: exoflow settle {about} --happened JSON{storage} (or --did-not-happen)"
+        return [first, f"then: {command or f'exoflow resume {shlex.quote(error.workflow_id)}{storage}'}"]
+    if isinstance(error, WorkflowRunningError):
+        return [f"wait for it here: exoflow result {shlex.quote(error.workflow_id)}{storage}"]
+    if isinstance(error, UnavailableError) and command:
+        return [f"then: {command}"]
+    return []

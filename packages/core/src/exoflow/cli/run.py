@@ -1,12 +1,12 @@
 """The commands that run tasks: ``run``, ``resume``, ``fork``. They follow a workflow to its end."""
 
 import json
-import sys
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from exoflow.cli.code import metadata_of, with_code
 from exoflow.cli.exits import Exit, exit_code
 from exoflow.cli.output import print_json, print_value, reserved_stdout, say
 from exoflow.cli.settings import (
@@ -17,17 +17,14 @@ from exoflow.cli.settings import (
     settings,
     storage_option,
 )
+from exoflow.status import WorkflowStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import exoflow
-    from exoflow.cli.targets import Target
 
 __all__ = ["fork", "resume", "run"]
-
-_FOLDER = "exoflow.folder"
-"""Key of a workflow's metadata: the folder its code was imported from."""
 
 
 def _parse_inputs(context: click.Context, parameter: click.Parameter, pairs: tuple[str, ...]) -> dict[str, Any]:
@@ -77,7 +74,7 @@ def run(target: str, workflow_id: str | None, name: str | None, inputs: dict[str
             found.node,
             workflow_id=workflow_id,
             inputs=inputs or None,
-            metadata=_metadata(found),
+            metadata=metadata_of(found),
             name=name or found.name,
         )
 
@@ -112,8 +109,7 @@ def resume(workflow_id: str | None, everything: bool, accept_code_change: bool, 
     chosen: str = workflow_id
 
     def start(engine: "exoflow.Engine") -> "exoflow.Handle":
-        _remember_folders([_info(engine, chosen)])
-        return engine.resume(chosen, accept_code_change=accept_code_change)
+        return with_code(engine, chosen, lambda: engine.resume(chosen, accept_code_change=accept_code_change))
 
     _follow(start, options, chosen)
 
@@ -133,8 +129,7 @@ def fork(workflow_id: str, from_task: str, new_id: str | None, **options: Any) -
     """
 
     def start(engine: "exoflow.Engine") -> "exoflow.Handle":
-        _remember_folders([_info(engine, workflow_id)])
-        return engine.fork(workflow_id, from_task, new_id=new_id)
+        return with_code(engine, workflow_id, lambda: engine.fork(workflow_id, from_task, new_id=new_id))
 
     _follow(start, options, new_id)
 
@@ -167,51 +162,39 @@ def _resume_all(options: dict[str, Any]) -> None:
 
     current = settings()
     progress = ProgressObserver(silent=current.as_json)
-    ended: list[dict[str, Any]] = []
+    # Each by itself rather than by `Engine.resume_all`, which only logs what it cannot resume.
+    outcomes: dict[str, Any] = {}
     codes = {Exit.SUCCESS}
     with reserved_stdout(current.as_json), progress, open_engine(**options, observers=(progress,)) as engine:
-        _remember_folders(engine.list())
-        handles = engine.resume_all()
-        current.following[:] = [handle.workflow_id for handle in handles]
-        for handle in handles:
-            line: dict[str, Any] = {"workflow_id": handle.workflow_id}
+        infos = [*engine.list(WorkflowStatus.RESUMABLE), *engine.list(WorkflowStatus.ROLLING_BACK)]
+        current.following[:] = [info.workflow_id for info in infos]
+        handles: dict[str, exoflow.Handle] = {}
+        for workflow_id in current.following:
             try:
-                line["result"] = handle.result()
+                handles[workflow_id] = with_code(engine, workflow_id, partial(engine.resume, workflow_id))
             except Exception as error:
-                codes.add(exit_code(error))
-                line |= {"error": type(error).__name__, "message": str(error)}
-            line["status"] = str(handle.status())
-            ended.append(line)
+                outcomes[workflow_id] = error
+        for workflow_id, handle in handles.items():
+            try:
+                outcomes[workflow_id] = handle.result()
+            except Exception as error:
+                outcomes[workflow_id] = error
+    lines = []
+    for workflow_id in current.following:
+        outcome = outcomes[workflow_id]
+        if isinstance(outcome, Exception):
+            codes.add(exit_code(outcome))
+            lines.append({"workflow_id": workflow_id, "error": type(outcome).__name__, "message": str(outcome)})
+        else:
+            lines.append({"workflow_id": workflow_id, "status": "succeeded", "result": outcome})
     if current.as_json:
-        print_json(ended)
-    elif not ended:
+        print_json(lines)
+    elif not lines:
         say("nothing to resume")
     else:
-        for line in ended:
-            click.echo(f"{line['workflow_id']}: {line['status']}" + (f": {line['message']}" if "error" in line else ""))
+        for line in lines:
+            click.echo(f"{line['workflow_id']}: {line.get('message') or line['status']}")
     # What needs a person comes first, then what failed, then what may be tried again.
     for code in (Exit.NEEDS_ATTENTION, Exit.FAILED, Exit.USAGE, Exit.UNAVAILABLE):
         if code in codes:
             raise click.exceptions.Exit(code)
-
-
-# --- where the code is ------------------------------------------------------------------------------------------------
-
-
-def _metadata(target: "Target") -> dict[str, Any] | None:
-    return {_FOLDER: target.folder} if target.folder is not None else None
-
-
-def _info(engine: "exoflow.Engine", workflow_id: str) -> "exoflow.WorkflowInfo | None":
-    try:
-        return engine.show(workflow_id).info
-    except Exception:  # whatever is wrong with it, the command itself is about to say better
-        return None
-
-
-def _remember_folders(infos: "list[Any]") -> None:
-    """Look for code where the first run found it, after the folders named now."""
-    for info in infos:
-        folder = info.metadata.get(_FOLDER) if info is not None else None
-        if isinstance(folder, str) and Path(folder).is_dir() and folder not in sys.path:
-            sys.path.append(folder)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from exoflow.cli.code import with_code
 from exoflow.cli.output import (
     console,
     duration,
@@ -83,7 +84,7 @@ def show(workflow_id: str, as_tree: bool, limit: int) -> None:
     And how often each task ran, what it stored, and what it waits for.
     """
     with open_engine() as engine:
-        detail = engine.show(workflow_id)
+        detail = with_code(engine, workflow_id, lambda: engine.show(workflow_id))
     if settings().as_json:
         print_json({**to_jsonable(detail.info), "tasks": detail.tasks})
         return
@@ -122,7 +123,7 @@ def result(workflow_id: str, timeout_s: float | None) -> None:
     It waits while another process runs the workflow.
     """
     with open_engine() as engine:
-        value = engine.result(workflow_id, timeout_s=timeout_s)
+        value = with_code(engine, workflow_id, lambda: engine.result(workflow_id, timeout_s=timeout_s))
     if settings().as_json:
         print_json({"workflow_id": workflow_id, "status": "succeeded", "result": value})
     else:

@@ -15,6 +15,9 @@ from exoflow.tasks.task import Task
 
 __all__ = ["Target", "extend_path", "load_target"]
 
+_extended: set[str] = set()
+"""Folders this command put on the path that modules are imported from."""
+
 
 @attrs.frozen
 class Target:
@@ -24,13 +27,14 @@ class Target:
     name: str
     """For people: the attribute's name."""
     folder: str | None
-    """Where the file was that it came from: needed again to import its tasks; None for an installed module."""
+    """Where its code was found: needed again to import its tasks. None for what is installed."""
 
 
 def extend_path(*folders: str) -> None:
     """Put *folders* on the path that modules are imported from, first named first."""
     for folder in reversed(folders):
         absolute = str(Path(folder).resolve())
+        _extended.add(absolute)
         if absolute in sys.path:
             sys.path.remove(absolute)
         sys.path.insert(0, absolute)
@@ -60,7 +64,16 @@ def load_target(text: str) -> Target:
             found = getattr(found, part)
         except AttributeError:
             raise UsageError(f"{where} has no {attribute!r}{_candidates(module)}") from None
-    return Target(_as_node(text, found), attribute, str(Path(where).resolve().parent) if is_file else None)
+    return Target(_as_node(text, found), attribute, _folder(module))
+
+
+def _folder(module: ModuleType) -> str | None:
+    """The folder that *module*, or the package it is in, was imported from, if this command had put it on the path."""
+    package = sys.modules[module.__name__.partition(".")[0]]
+    places = [Path(place) for place in getattr(package, "__path__", ())] or [
+        Path(getattr(package, "__file__", None) or "")
+    ]
+    return next((str(place.resolve().parent) for place in places if str(place.resolve().parent) in _extended), None)
 
 
 def _as_node(text: str, found: Any) -> Node:

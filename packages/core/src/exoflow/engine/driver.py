@@ -6,30 +6,25 @@ the journal as one batch. The machines know nothing of all this, and nothing her
 """
 
 import asyncio
+import contextlib
 import logging
 import random
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
-
-import attrs
 
 from exoflow.engine import events as ev
 from exoflow.engine.flushing import Flusher
 from exoflow.engine.listening import Listener
 from exoflow.engine.node_state import NodeState, Phase
-from exoflow.engine.run import (
-    WorkflowRun,
-    arguments_of,
-    call_of,
-    call_resolve,
-    call_undo,
-    error_payload,
-    undo_payload,
-)
+from exoflow.engine.promise import Promise
+from exoflow.engine.recording import Recorder
+from exoflow.engine.run import WorkflowRun, arguments_of, call_of, call_resolve, call_undo
+from exoflow.engine.telling import Teller
 from exoflow.errors import (
     ExoFlowError,
     TaskTimeoutError,
@@ -37,24 +32,29 @@ from exoflow.errors import (
     UnserializableResultError,
     WorkflowCancelledError,
 )
-from exoflow.executors.contract import Executor, Services
-from exoflow.failures.points import FailurePoint, Reach
+from exoflow.executors.contract import Call, CallKind, Executor, Services
+from exoflow.failures.points import FailurePoint, Reach, SimulatedCrash
 from exoflow.journal import records
 from exoflow.journal.layout import blob_key
+from exoflow.journal.liveness import HEARTBEAT_PATIENCE_S
 from exoflow.journal.writer import JournalWriter
-from exoflow.plugins.observing import Happening, Moment, Observer
-from exoflow.stores.contract import ObjectStore, SupportsAppend
+from exoflow.plugins.observing import Moment, Observer
+from exoflow.stores.contract import ObjectStore, SupportsAppend, SupportsLocks
 from exoflow.tasks.policy import Effects
-from exoflow.values import Codec, Live, Payload, Value, persist
+from exoflow.values import Codec, Encoded, Live, Payload, Value, persist
 
 __all__ = ["Controller"]
 
 log = logging.getLogger(__name__)
 
+_BEAT_S = HEARTBEAT_PATIENCE_S / 6
+_DRAIN_S = 10.0
+"""How long closing waits for attempts that cannot be stopped."""
+
 _TURN_EVENTS = 256
 """Events fed before the loop gets to look at timers and other callers again."""
 
-_REPORTS = (ev.Finished, ev.Failed, ev.Ended, ev.Undone, ev.UndoFailed, ev.Resolved)
+_REPORTS = (ev.Finished, ev.Failed, ev.Undone, ev.UndoFailed, ev.Resolved)
 
 
 class Controller:
@@ -95,17 +95,25 @@ class Controller:
         self._executors: dict[str, Executor] = {}
         self._services = Services(store, codec, self._report)
         self._reach = reach
-        self._observers = tuple(observers)
+        self._teller = Teller(observers) if observers else None
+        self._recorder = Recorder(codec, store)
+        self._watch_records = reach is not None or bool(observers)
+        self._batch_outcomes: list[tuple[WorkflowRun, NodeState]] = []
+        """Outcomes in the batch, if anybody wants to know when they are durable."""
+        self._draining = False
+        """Whether nothing new is started: the engine closes once what runs has ended."""
         self._mail: deque[ev.Event] = deque()
         self._calls: deque[Callable[[], None]] = deque()
         self._awake = False
-        self._outstanding: set[str] = set()
+        self._outstanding: dict[str, NodeState] = {}
+        """Attempts that an executor has, and has not said to have ended."""
         self._batch: list[bytes] = []
         self._batch_runs: list[tuple[WorkflowRun, int]] = []
-        self._accepting: list[tuple[WorkflowRun, Future[None]]] = []
+        self._accepting: list[tuple[WorkflowRun, Promise[None]]] = []
         """Callers that wait for submissions, each with the last of them."""
         self._closing = False
         self._live_left = False
+        self._drain_until = 0.0
         """Whether workflows that have not ended lie in the journal, though nobody works on them here."""
         self._random = random.Random()
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -115,6 +123,8 @@ class Controller:
         self._listener = Listener(store, self)
         self._thread = threading.Thread(target=self._live, name="exoflow-controller", daemon=True)
         self._thread.start()
+        if not isinstance(store, SupportsLocks):
+            self.post(lambda: self.later(_BEAT_S, self._beat))
 
     # --- from other threads -------------------------------------------------------------------------------------
 
@@ -123,23 +133,22 @@ class Controller:
         self._calls.append(call)
         self._wake()
 
-    def ask(self, job: Callable[[], Any]) -> "Future[Any]":
-        """Have *job* done on the journal's thread, alone; return its future."""
-        future: Future[Any] = Future()
+    def ask(self, job: Callable[[], Any]) -> Promise[Any]:
+        """Have *job* done on the journal's thread, alone; promise its result."""
+        promise: Promise[Any] = Promise()
 
         def done(result: Any, problem: BaseException | None) -> None:
             if problem is not None:
-                future.set_exception(problem)
+                promise.reject(problem)
             else:
-                future.set_result(result)
-            self._turn()
+                promise.resolve(result)
 
-        self.post(lambda: self._refuse(future) if self.problem else self.flusher.submit(job, done))
-        return future
+        self.post(lambda: self._refuse(promise) if self.problem else self.flusher.submit(job, done))
+        return promise
 
-    def _refuse(self, future: "Future[Any]") -> None:
+    def _refuse(self, promise: Promise[Any]) -> None:
         assert self.problem is not None
-        future.set_exception(self.problem)
+        promise.reject(self.problem)
 
     def new_prefix(self) -> str:
         """Return a prefix for attempts that no other run of a workflow ever has."""
@@ -147,7 +156,7 @@ class Controller:
         return f"{self.journal_id}.{self._counter}"
 
     def submit(
-        self, runs: Sequence[tuple[WorkflowRun, records.Submission | None]], accepted: "Future[None] | None" = None
+        self, runs: Sequence[tuple[WorkflowRun, records.Submission | None]], accepted: Promise[None] | None = None
     ) -> None:
         """Run workflows: new ones, whose submission is given, and recovered ones.
 
@@ -195,10 +204,8 @@ class Controller:
     def _wake(self) -> None:
         if not self._awake:
             self._awake = True
-            try:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is there to tell
                 self._loop.call_soon_threadsafe(self._turn)
-            except RuntimeError:  # the loop is closed: nobody is there to tell
-                pass
 
     # --- the loop -----------------------------------------------------------------------------------------------
 
@@ -236,8 +243,9 @@ class Controller:
                 break
             batch, self._batch = self._batch, []
             runs, self._batch_runs = self._batch_runs, []
+            outcomes, self._batch_outcomes = self._batch_outcomes, []
             if self._outstanding or not self._appends:
-                flusher.submit(lambda: flusher.flush(batch), lambda _, problem: self._flushed(runs, problem))
+                flusher.submit(partial(flusher.flush, batch), partial(self._flushed, runs, outcomes))
                 break
             # Nothing else can happen before this is durable: a hop to another thread would only cost time.
             problem = None
@@ -245,15 +253,29 @@ class Controller:
                 flusher.flush(batch)
             except ExoFlowError as error:
                 problem = error
-            self._flushed(runs, problem)
+            self._flushed(runs, outcomes, None, problem)
         self._awake = False
         if mail or calls:  # something came between the last look and the flag
             self._wake()
 
-    def _flushed(self, runs: list[tuple[WorkflowRun, int]], problem: BaseException | None) -> None:
+    def _flushed(
+        self,
+        runs: list[tuple[WorkflowRun, int]],
+        outcomes: list[tuple[WorkflowRun, NodeState]],
+        _: None,
+        problem: BaseException | None,
+    ) -> None:
         if problem is not None:
             self._die(problem)
             return
+        for run, node in outcomes:
+            if self._reach is not None:
+                self._reach(
+                    FailurePoint.AFTER_RECORD,
+                    workflow_id=run.workflow_id, task_id=node.task_id, attempt=node.attempt, number=node.number,
+                )  # fmt: skip
+            if self._teller is not None:
+                self._teller.tell(Moment.TASK_COMMITTED, run, node)
         now = time.time()
         if self._accepting:
             self._accept(runs)
@@ -265,17 +287,16 @@ class Controller:
         waiting = []
         for run, accepted in self._accepting:
             if id(run) in flushed:
-                accepted.set_result(None)
+                accepted.resolve(None)
             else:
                 waiting.append((run, accepted))
         self._accepting = waiting
 
     def _feed(self, event: ev.Event) -> None:
         attempt: str = event.attempt  # type: ignore[union-attr]
-        if isinstance(event, _REPORTS):
-            self._outstanding.discard(attempt)
-            if self._reach is not None and type(event) is not ev.Ended:
-                event = self._after_run(event)
+        self._outstanding.pop(attempt, None)
+        if self._reach is not None and isinstance(event, _REPORTS):
+            event = self._after_run(event)
         run = self._by_prefix.get(attempt.rpartition(".")[0])
         if run is None:
             return
@@ -286,18 +307,18 @@ class Controller:
         if type(event) is ev.CommitFailed and isinstance(event.error, UnavailableError):
             self._abandon(run, event.error)
             return
-        if self._observers:
-            self._observe_event(run, event)
+        if self._teller is not None:
+            self._teller.event(run, event)
         self._obey(run, run.state.handle(event, time.time()))
 
     def _submit(
-        self, runs: Sequence[tuple[WorkflowRun, records.Submission | None]], accepted: "Future[None] | None"
+        self, runs: Sequence[tuple[WorkflowRun, records.Submission | None]], accepted: Promise[None] | None
     ) -> None:
         if self.problem is not None:
             for run, _ in runs:
                 self._settle(run, self.problem)
             if accepted is not None:
-                accepted.set_exception(self.problem)
+                accepted.reject(self.problem)
             return
         now = time.time()
         # One flush takes what is in the batch: whatever is logged below goes out together, and in order.
@@ -306,8 +327,8 @@ class Controller:
         for run, submission in runs:
             self.runs[run.workflow_id] = run
             self._by_prefix[run.prefix] = run
-            if self._observers:
-                self._observe_start(run)
+            if self._teller is not None:
+                self._teller.started(run)
             if submission is not None:
                 self._obey(run, run.state.begin(submission, now))
             else:
@@ -322,50 +343,34 @@ class Controller:
             if kind is ev.Run:
                 self._run(run, command)  # type: ignore[arg-type]
             elif kind is ev.Commit:
-                self._batch.append(self._encode(run, command.record))  # type: ignore[union-attr]
+                self._record(run, command.record)  # type: ignore[union-attr]
                 logged += 1
             else:
                 _CARRY_OUT[kind](self, run, command)
         if logged:
             self._batch_runs.append((run, logged))
 
-    def _encode(self, run: WorkflowRun, record: Any) -> bytes:
-        if type(record) is records.Intent:
-            node = run.state.nodes[record.task_id]
-            if node.effects is Effects.ROLLBACK:
-                try:
-                    payload = undo_payload(run, node, self.codec, self.store)
-                except Exception as error:
-                    # The record must keep its place; the attempt will fail instead of starting.
-                    run.poisoned[record.attempt] = error
-                else:
-                    run.undo_payloads[record.attempt] = payload
-                    record = attrs.evolve(record, payload=payload)
-        elif type(getattr(record, "payload", None)) is Live:
-            record = self._encode_live(run, record)
-        return records.encode(record)
-
-    def _encode_live(self, run: WorkflowRun, record: Any) -> Any:
+    def _record(self, run: WorkflowRun, record: Any) -> None:
         try:
-            return attrs.evolve(record, payload=error_payload(record.payload.value, self.codec))
-        except Exception as error:
-            # The engine believes it committed, so nothing more may be done for this workflow here.
-            problem = UnserializableResultError(record.task_id, f"{type(error).__name__}: {error}")
-            problem.__cause__ = error
-            self.post(lambda: self._abandon(run, problem))
-            return attrs.evolve(record, payload=None)
+            data = self._recorder.encode(run, record)
+        except UnserializableResultError as error:
+            self.post(partial(self._abandon, run, error))
+            return
+        self._batch.append(data)
+        if self._watch_records and type(record) is records.Outcome and record.payload is not None:
+            self._batch_outcomes.append((run, run.state.nodes[record.task_id]))
 
     def _run(self, run: WorkflowRun, command: ev.Run) -> None:
         node: NodeState = command.node
         attempt = command.attempt
+        if self._draining:
+            self._never_ran(run, node, attempt)
+            return
         if run.poisoned and attempt in run.poisoned:
             self._mail.append(ev.Failed(attempt, run.poisoned[attempt]))
             return
-        policy = node.spec.task.policy
-        name = policy.executor or ("process" if policy.isolation else self._default_executor)
-        executor = self._executors.get(name) or self._open_executor(name)
-        if self._observers:
-            self._tell(Moment.TASK_STARTED, run, node)
+        if self._teller is not None:
+            self._teller.tell(Moment.TASK_RETRIED if node.number > 1 else Moment.TASK_STARTED, run, node)
         if self._reach is not None:
             try:
                 self._reach(
@@ -375,35 +380,47 @@ class Controller:
             except Exception as error:
                 self._mail.append(_failure(attempt, error))
                 return
+        policy = node.spec.task.policy
         if policy.timeout_s is not None:
-            self._timers[attempt] = self._loop.call_later(
-                policy.timeout_s, self._timed_out, run, node, attempt, executor
-            )
-        if not executor.inline:
-            self._outstanding.add(attempt)
-        executor.start(call_of(run, command))
+            self._timers[attempt] = self._loop.call_later(policy.timeout_s, self._timed_out, run, node, attempt)
+        self._start(node, call_of(run, command))
 
-    def _open_executor(self, name: str) -> Executor:
-        executor = self._executors[name] = self._make_executor(name, self._services)
+    def _start(self, node: NodeState, call: Call) -> None:
+        self._outstanding[call.attempt] = node
+        try:
+            self._executor_of(node).start(call)
+        except Exception as error:  # no such executor, or it broke its promise not to raise
+            failed = ev.Failed if call.kind is CallKind.TASK else ev.UndoFailed
+            self._mail.append(failed(call.attempt, error))
+
+    def _executor_of(self, node: NodeState) -> Executor:
+        policy = node.spec.task.policy
+        name = policy.executor or ("process" if policy.isolation else self._default_executor)
+        executor = self._executors.get(name)
+        if executor is None:
+            executor = self._executors[name] = self._make_executor(name, self._services)
         return executor
 
-    def _timed_out(self, run: WorkflowRun, node: NodeState, attempt: str, executor: Executor) -> None:
+    def _never_ran(self, run: WorkflowRun, node: NodeState, attempt: str) -> None:
+        """Say of an attempt whose intent is durable that nothing came of it: the engine closes before it began."""
+        if node.effects is Effects.ROLLBACK:
+            self._batch.append(records.encode(records.UndoRecord(run.workflow_id, node.task_id, attempt)))
+        elif node.effects is Effects.ONCE:
+            self._batch.append(records.encode(records.Settlement(run.workflow_id, node.task_id, attempt, False)))
+
+    def _timed_out(self, run: WorkflowRun, node: NodeState, attempt: str) -> None:
         if self._timers.pop(attempt, None) is None or node.attempt != attempt or node.phase is not Phase.RUNNING:
             return
         policy = node.spec.task.policy
         log.warning("%s: task %s ran past its timeout of %s s", run.workflow_id, node.task_id, policy.timeout_s)
-        executor.stop(attempt)
-        self._outstanding.discard(attempt)
+        self._executor_of(node).stop(attempt)
         self._mail.append(ev.Failed(attempt, TaskTimeoutError(node.task_id, policy.timeout_s or 0.0), ended=False))
         self._turn()
 
     def _stop(self, run: WorkflowRun, command: ev.Stop) -> None:
-        node = run.state._by_attempt.get(command.attempt)
-        if node is None:
-            return
-        policy = node.spec.task.policy
-        name = policy.executor or ("process" if policy.isolation else self._default_executor)
-        self._executors[name].stop(command.attempt)
+        node = run.state.node_of(command.attempt)
+        if node is not None:
+            self._executor_of(node).stop(command.attempt)
 
     def _undo(self, run: WorkflowRun, command: ev.Undo) -> None:
         attempt = command.attempt
@@ -418,25 +435,19 @@ class Controller:
             return
         node: NodeState = command.node
         if self._at(FailurePoint.BEFORE_UNDO, run, node, attempt):
-            self._start_elsewhere(node, call_undo(run, node, attempt, payload))
+            self._start(node, call_undo(run, node, attempt, payload))
 
     def _resolve(self, run: WorkflowRun, command: ev.Resolve) -> None:
         node: NodeState = command.node
         if self._at(FailurePoint.BEFORE_RESOLVE, run, node, command.attempt):
-            self._start_elsewhere(node, call_resolve(run, node, command.attempt, command.key))
-
-    def _start_elsewhere(self, node: NodeState, call: Any) -> None:
-        policy = node.spec.task.policy
-        name = policy.executor or ("process" if policy.isolation else self._default_executor)
-        executor = self._executors.get(name) or self._open_executor(name)
-        if not executor.inline:
-            self._outstanding.add(call.attempt)
-        executor.start(call)
+            self._start(node, call_resolve(run, node, command.attempt, command.key))
 
     def _at(self, point: FailurePoint, run: WorkflowRun, node: NodeState, attempt: str) -> bool:
         if self._reach is not None:
             try:
-                self._reach(point, workflow_id=run.workflow_id, task_id=node.task_id, attempt=attempt, number=node.number)
+                self._reach(
+                    point, workflow_id=run.workflow_id, task_id=node.task_id, attempt=attempt, number=node.number
+                )
             except Exception as error:
                 self._mail.append(ev.UndoFailed(attempt, error))
                 return False
@@ -445,7 +456,7 @@ class Controller:
     def _after_run(self, event: Any) -> Any:
         """Let injectors at the points behind a call have their say."""
         run = self._by_prefix.get(event.attempt.rpartition(".")[0])
-        node = run.state._by_attempt.get(event.attempt) if run is not None else None
+        node = run.state.node_of(event.attempt) if run is not None else None
         if run is None or node is None or self._reach is None:
             return event
         point = {ev.Undone: FailurePoint.AFTER_UNDO, ev.Resolved: FailurePoint.AFTER_RESOLVE}.get(
@@ -468,7 +479,7 @@ class Controller:
             return
         if self._blobs is None:
             self._blobs = ThreadPoolExecutor(4, thread_name_prefix="exoflow-blobs")
-        self._outstanding.add(attempt)
+        self._outstanding[attempt] = command.node
         key = blob_key(run.workflow_id, attempt, 0)
         self._blobs.submit(self._persist_now, command.node, value, attempt, key)
 
@@ -476,7 +487,7 @@ class Controller:
         from exoflow.executors.calling import parts_of
 
         try:
-            encoded = parts_of(value) if isinstance(value, Payload) else self.codec.encode(value.value)
+            encoded = Encoded(parts_of(value)) if isinstance(value, Payload) else self.codec.encode(value.value)
             name = value.codec if isinstance(value, Payload) else self.codec.name
             self._report(ev.Persisted(attempt, persist(encoded, name, self.store, key)))
         except UnavailableError as error:
@@ -520,8 +531,9 @@ class Controller:
     def _answer(self, run: WorkflowRun, command: ev.Answer) -> None:
         if self._reach is not None:
             self._reach(FailurePoint.BEFORE_ANSWER, workflow_id=run.workflow_id)
-        if self._observers:
-            self._tell(Moment.WORKFLOW_ENDED, run, None, problem=str(command.error) if command.error else command.status)
+        if self._teller is not None:
+            problem = str(command.error) if command.error is not None else ""
+            self._teller.tell(Moment.WORKFLOW_ENDED, run, problem=problem)
         if command.status == "succeeded":
             value = command.node.value if command.node.value is not None else command.node.payload
             self._settle(run, None, value)
@@ -538,12 +550,10 @@ class Controller:
             del self.runs[run.workflow_id]
         self._by_prefix.pop(run.prefix, None)
         self._listener.forget(run)
-        if run.done.done():
-            return
         if problem is not None:
-            run.done.set_exception(problem)
+            run.done.reject(problem)
         else:
-            run.done.set_result(value if value is not None else Live(None))
+            run.done.resolve(value if value is not None else Live(None))
 
     def _abandon(self, run: WorkflowRun, problem: BaseException) -> None:
         """Stop working on one workflow without deciding anything: it can be resumed."""
@@ -559,36 +569,78 @@ class Controller:
         self.problem = problem
         level = logging.WARNING if isinstance(problem, ExoFlowError) else logging.DEBUG
         log.log(level, "controller %s stops: %s", self.journal_id, problem, exc_info=problem)
-        self.flusher.writer.abandon()
         for _, accepted in self._accepting:
-            accepted.set_exception(problem)
+            accepted.reject(problem)
         for run in list(self.runs.values()):
             self._settle(run, problem)
+        if isinstance(problem, SimulatedCrash):
+            self._abandon_journal()
+            return
+        for attempt, node in list(self._outstanding.items()):
+            if node.effects is not Effects.ONCE:
+                self._executor_of(node).stop(attempt)
+        self._drain_until = time.monotonic() + _DRAIN_S
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Give the journal up once nothing runs any more; until then its lock says that somebody is here."""
+        if self._outstanding and time.monotonic() < self._drain_until:
+            self.later(0.005, self._let_go)
+        else:
+            self._abandon_journal()
+
+    def _abandon_journal(self) -> None:
+        if not self._outstanding or isinstance(self.problem, SimulatedCrash):
+            self.flusher.writer.abandon()
         self._shut()
 
     def _close(self) -> None:
-        if self.problem is None:
-            for _, accepted in self._accepting:
-                accepted.set_exception(UnavailableError("the engine was closed before the workflow was accepted"))
-            self.problem = UnavailableError("the engine was closed; open another and resume")
-            self._live_left = self._live_left or bool(self.runs)
-            for run in list(self.runs.values()):
-                self._settle(
-                    run,
-                    UnavailableError(
-                        f"the engine was closed before workflow {run.workflow_id!r} had ended; "
-                        f"`exoflow resume {run.workflow_id}` goes on"
-                    ),
-                )
-            self._by_prefix.clear()
-            writer, left = self.flusher.writer, self.flusher.busy or bool(self._batch)
-            now = time.time()
-            live_left = self._live_left or left
-            self.flusher.submit(
-                lambda: writer.retire(now, live_left=live_left), lambda _, problem: self._shut(problem)
+        if self.problem is not None:
+            return
+        self._draining = True
+        self._live_left = self._live_left or bool(self.runs)
+        for _, accepted in self._accepting:
+            accepted.reject(UnavailableError("the engine was closed before the workflow was accepted"))
+        for attempt, node in list(self._outstanding.items()):
+            if node.effects in (Effects.NONE, Effects.IDEMPOTENT):
+                self._executor_of(node).stop(attempt)
+        self._drain_until = time.monotonic() + _DRAIN_S
+        self._drained()
+
+    def _drained(self) -> None:
+        """Retire the journal once nothing runs any more: whoever resumes must not meet an attempt of ours."""
+        if self.problem is not None:
+            return
+        if (self._outstanding or self._batch or self.flusher.busy) and time.monotonic() < self._drain_until:
+            self.later(0.005, self._drained)
+            return
+        left = sorted(self._outstanding)
+        self.problem = UnavailableError("the engine was closed; open another and resume")
+        for run in list(self.runs.values()):
+            self._settle(
+                run,
+                UnavailableError(
+                    f"the engine was closed before workflow {run.workflow_id!r} had ended; "
+                    f"`exoflow resume {run.workflow_id}` goes on"
+                ),
             )
-        else:
+        if left:
+            log.warning(
+                "closed while %d attempts still run (%s, ...): their workflows can be resumed when this process is gone",
+                len(left), left[0],
+            )  # fmt: skip
             self._shut()
+            return
+        writer, live_left, now = self.flusher.writer, self._live_left, time.time()
+        self.flusher.submit(lambda: writer.retire(now, live_left=live_left), lambda _, problem: self._shut(problem))
+
+    def _beat(self) -> None:
+        """Say that this controller lives, where no lock says so."""
+        if self.problem is None and not self.flusher.busy:
+            writer, now = self.flusher.writer, time.time()
+            self.flusher.submit(lambda: writer.beat(now), lambda _, problem: self._die(problem) if problem else None)
+        if self.problem is None:
+            self.later(_BEAT_S, self._beat)
 
     def _shut(self, problem: BaseException | None = None) -> None:
         if problem is not None:
@@ -602,37 +654,6 @@ class Controller:
             self._blobs.shutdown(wait=False, cancel_futures=True)
         self._loop.call_soon(self._loop.stop)
         threading.Thread(target=self.flusher.close, daemon=True).start()
-
-    # --- telling ------------------------------------------------------------------------------------------------
-
-    def _observe_start(self, run: WorkflowRun) -> None:
-        self._tell(Moment.WORKFLOW_STARTED, run, None)
-        for node in run.state.nodes.values():
-            if node.finished:
-                self._tell(Moment.TASK_LOADED, run, node)
-
-    def _observe_event(self, run: WorkflowRun, event: ev.Event) -> None:
-        moment = {
-            ev.Finished: Moment.TASK_FINISHED, ev.Failed: Moment.TASK_FAILED, ev.Undone: Moment.TASK_UNDONE,
-            ev.Persisted: Moment.TASK_COMMITTED,
-        }.get(type(event))  # fmt: skip
-        if moment is None:
-            return
-        node = run.state._by_attempt.get(event.attempt)  # type: ignore[union-attr]
-        if node is not None:
-            self._tell(moment, run, node, problem=repr(event.error) if isinstance(event, ev.Failed) else "")
-
-    def _tell(self, moment: Moment, run: WorkflowRun, node: NodeState | None, *, problem: str = "") -> None:
-        happening = Happening(
-            moment=moment, workflow_id=run.workflow_id, at=time.time(),
-            task_id=node.task_id if node is not None else "", attempt=node.attempt if node is not None else "",
-            number=node.number if node is not None else 0, tasks_total=len(run.state.nodes), problem=problem,
-        )  # fmt: skip
-        for observer in self._observers:
-            try:
-                observer.observe(happening)
-            except Exception:
-                log.exception("observer %r raised; it is told the next thing all the same", observer)
 
 
 def _failure(attempt: str, error: Exception) -> ev.Failed:

@@ -1,12 +1,13 @@
 """The engine people hold: a store, an executor, and everything that can be done with workflows in them."""
 
+import builtins
+import contextlib
 import logging
 import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -15,6 +16,7 @@ import attrs
 from exoflow.engine.driver import Controller
 from exoflow.engine.handle import Handle
 from exoflow.engine.inspecting import describe_tasks, describe_workflow
+from exoflow.engine.promise import Promise
 from exoflow.engine.restoring import restore
 from exoflow.engine.run import WorkflowRun
 from exoflow.engine.state import WorkflowState
@@ -37,11 +39,12 @@ from exoflow.graph.dag import Dag, compile_dag
 from exoflow.graph.node import Node
 from exoflow.journal import adoption, garbage, inbox, ownership
 from exoflow.journal import records as rec
-from exoflow.journal.ends import is_finished
 from exoflow.journal.garbage import GarbageReport
-from exoflow.journal.layout import blob_key, new_journal_id, pin_key
-from exoflow.journal.messages import encode_payload
+from exoflow.journal.layout import blob_key, new_journal_id
 from exoflow.journal.listing import iterate_workflows
+from exoflow.journal.messages import encode_payload
+from exoflow.journal.ownership import has_finished
+from exoflow.journal.pins import pin
 from exoflow.journal.store_identity import open_store
 from exoflow.journal.writer import JournalWriter
 from exoflow.plugins.manager import manager
@@ -135,9 +138,7 @@ class Engine:
             TaskFailedError: A task failed for good.
             ExoFlowError: Whatever else `start` and `Handle.result` raise.
         """
-        return self._wait(
-            self.start(node, workflow_id=workflow_id, inputs=inputs, metadata=metadata, name=name)
-        )
+        return self._wait(self.start(node, workflow_id=workflow_id, inputs=inputs, metadata=metadata, name=name))
 
     def start(
         self,
@@ -161,7 +162,7 @@ class Engine:
         *,
         metadata: Mapping[str, Any] | None = None,
         name: str | None = None,
-    ) -> list[Handle]:
+    ) -> builtins.list[Handle]:
         """Start many workflows, with ids made up, whose submissions become durable together.
 
         Args:
@@ -186,7 +187,7 @@ class Engine:
         """
         return self._resume(workflow_id, None, accept_code_change)
 
-    def resume_all(self) -> list[Handle]:
+    def resume_all(self) -> builtins.list[Handle]:
         """Go on with every workflow that can be resumed. One that cannot is logged and left alone."""
         handles = []
         for info in self.list(WorkflowStatus.RESUMABLE) + self.list(WorkflowStatus.ROLLING_BACK):
@@ -213,12 +214,13 @@ class Engine:
         """
         from exoflow.engine.forking import fork_records
 
-        history, dag, decoded = self._read(workflow_id)
         controller = self._running()
         made = new_id or self._new_id(controller)
         _check_id(made)
+        self._look_up(workflow_id)
+        pin(self.store, workflow_id, made)  # before its history is read, so that no collector takes what is shared
+        history, dag, decoded = self._read(workflow_id)
         records = fork_records(history, dag, decoded, from_task, made)
-        self.store.create(pin_key(workflow_id, made), b"{}")  # first, so that no collector takes what is shared
         if new_id is not None:
             epoch = controller.ask(
                 lambda: adoption.begin(self.store, controller.flusher.writer, made, time.time())
@@ -249,7 +251,7 @@ class Engine:
         pause_s = 0.01
         while True:
             standing = self._look_up(workflow_id)
-            if is_finished(standing.history.records):
+            if has_finished(self.store, standing.ownership, standing.history):
                 return self._value_of(self._outcome(workflow_id, standing.history.records))
             info = describe_workflow(standing.history.records, live=standing.ownership.live, finished=False)
             if info.status is WorkflowStatus.NEEDS_ATTENTION:
@@ -273,9 +275,13 @@ class Engine:
         """
         standing = self._look_up(workflow_id)
         records = standing.history.records
-        return describe_workflow(records, live=standing.ownership.live, finished=is_finished(records)).status
+        return describe_workflow(
+            records,
+            live=standing.ownership.live,
+            finished=has_finished(self.store, standing.ownership, standing.history),
+        ).status
 
-    def list(self, status: WorkflowStatus | str | None = None) -> list[WorkflowInfo]:
+    def list(self, status: WorkflowStatus | str | None = None) -> builtins.list[WorkflowInfo]:
         """Return every workflow the store knows, oldest first; only those of one *status* if that is given."""
         self._root()
         wanted = None if status is None else WorkflowStatus(status)
@@ -294,7 +300,11 @@ class Engine:
         standing = self._look_up(workflow_id, whole=True)
         records = standing.history.records
         history, dag, decoded = self._decode(records)
-        info = describe_workflow(records, live=standing.ownership.live, finished=is_finished(records))
+        info = describe_workflow(
+            records,
+            live=standing.ownership.live,
+            finished=has_finished(self.store, standing.ownership, standing.history),
+        )
         continuations = {i: d for i, d in decoded.items() if isinstance(d, Dag)}
         return WorkflowDetail(info=info, tasks=describe_tasks(dag, history, continuations))
 
@@ -307,7 +317,7 @@ class Engine:
             WorkflowNotFoundError: No such workflow.
         """
         standing = self._look_up(workflow_id)
-        if is_finished(standing.history.records):
+        if has_finished(self.store, standing.ownership, standing.history):
             return
         inbox.send(self.store, workflow_id, inbox.CANCEL, "cancel", b"")
         controller = self._controller
@@ -316,14 +326,10 @@ class Engine:
         elif not standing.ownership.live:
             # Nobody would notice: take it over, so that somebody does.
             handle = self.resume(workflow_id)
-            try:
+            with contextlib.suppress(ExoFlowError):
                 handle.result()
-            except (WorkflowCancelledError, ExoFlowError):
-                pass
 
-    def send_event(
-        self, workflow_id: str, event: str, payload: Any = None, *, message_id: str | None = None
-    ) -> None:
+    def send_event(self, workflow_id: str, event: str, payload: Any = None, *, message_id: str | None = None) -> None:
         """Send a message to a workflow, from any process. When this returns it is durable.
 
         Args:
@@ -398,18 +404,18 @@ class Engine:
             WorkflowRunningError: It is running; cancel it first.
         """
         standing = self._look_up(workflow_id)
-        if not is_finished(standing.history.records) and standing.ownership.live:
+        if not has_finished(self.store, standing.ownership, standing.history) and standing.ownership.live:
             raise WorkflowRunningError(workflow_id, "a live controller; cancel it first")
         controller = self._running()
-        controller.ask(
-            lambda: garbage.delete(self.store, controller.flusher.writer, workflow_id, time.time())
-        ).result()
+        controller.ask(lambda: garbage.delete(self.store, controller.flusher.writer, workflow_id, time.time())).result()
 
     def gc(self, *, older_than_s: float = 30 * 86400.0) -> GarbageReport:
         """Remove what is finished and older than that: records, values and ids. Safe at any time, beside anybody."""
         self._root()
         controller = self._running()
-        return controller.ask(lambda: garbage.collect(self.store, time.time(), older_than_s)).result()  # type: ignore[no-any-return]
+        return controller.ask(
+            lambda: garbage.collect(self.store, time.time(), older_than_s, writer=controller.flusher.writer)
+        ).result()
 
     # --- the end ------------------------------------------------------------------------------------------------
 
@@ -479,10 +485,12 @@ class Engine:
     ) -> "tuple[Dag, rec.Submission]":
         dag = compile_dag(node, inputs)
         fingerprints = {}
-        for spec in dag.nodes:
-            task = spec.task
+        for task in {id(spec.task): spec.task for spec in dag.nodes}.values():
             if task.policy.deterministic and task.kind == "task":
                 fingerprints[task.qualified_name] = task.fingerprint
+            executor = task.policy.executor
+            if executor is not None and executor not in manager().executors():
+                raise UnknownExecutorError(executor, manager().executors())
         submission = rec.Submission(
             "", 0, dag.digest, name or dag.root.task.name, time.time(), dict(metadata or {}), fingerprints
         )
@@ -495,13 +503,13 @@ class Engine:
             raise _blame(dag, self._codec, error) from error
         return persist(encoded, self._codec.name, self.store, blob_key(workflow_id, f"{prefix}.0", 0))
 
-    def _submit_new(self, prepared: "Sequence[tuple[Dag, rec.Submission]]") -> "list[Handle]":
+    def _submit_new(self, prepared: "Sequence[tuple[Dag, rec.Submission]]") -> builtins.list[Handle]:
         controller = self._running()
-        runs: list[tuple[WorkflowRun, rec.Submission | None]] = []
+        runs: builtins.list[tuple[WorkflowRun, rec.Submission | None]] = []
         for dag, submission in prepared:
             workflow_id = self._new_id(controller)
             runs.append(self._new_run(controller, workflow_id, 1, dag, submission))
-        accepted: Future[None] = Future()
+        accepted: Promise[None] = Promise()
         controller.submit(runs, accepted)
         accepted.result()
         return [self._handle(run) for run, _ in runs]
@@ -527,7 +535,7 @@ class Engine:
         if epoch is None:
             return self._resume(workflow_id, dag, False)
         pair = self._new_run(controller, workflow_id, epoch, dag, submission)
-        accepted: Future[None] = Future()
+        accepted: Promise[None] = Promise()
         controller.submit([pair], accepted)
         accepted.result()
         return self._handle(pair[0])
@@ -592,7 +600,8 @@ class Engine:
 
     def _decode(self, records: "Sequence[rec.WorkflowRecord]") -> "tuple[History, Dag, dict[str, Any]]":
         history = History.of(records)
-        assert history.submission is not None and history.submission.payload is not None
+        assert history.submission is not None
+        assert history.submission.payload is not None
         dag = self._load(history.submission.payload)
         decoded = {
             outcome.incarnation: self._load(outcome.payload)
@@ -605,32 +614,29 @@ class Engine:
         codec = self._codec if payload.codec == self._codec.name else manager().make_codec(payload.codec)
         return restore_value(payload, codec, self.store)
 
-    def _outcome(self, workflow_id: str, records: "Sequence[rec.WorkflowRecord]") -> "Future[Value]":
+    def _outcome(self, workflow_id: str, records: "Sequence[rec.WorkflowRecord]") -> Promise[Value]:
         end = next(r for r in records if isinstance(r, rec.End) and r.status != "rolled_back")
-        future: Future[Value] = Future()
+        promise: Promise[Value] = Promise()
         if end.status == "succeeded":
-            future.set_result(end.payload if end.payload is not None else Live(None))
+            promise.resolve(end.payload if end.payload is not None else Live(None))
         elif end.status == "cancelled":
-            future.set_exception(WorkflowCancelledError(workflow_id))
+            promise.reject(WorkflowCancelledError(workflow_id))
         else:
             cause = self._load(end.payload) if end.payload is not None else None
             problem = TaskFailedError(workflow_id, end.task_id, f"{type(cause).__name__}: {cause}")
             problem.__cause__ = cause
-            future.set_exception(problem)
-        return future
+            promise.reject(problem)
+        return promise
 
-    def _value_of(self, future: "Future[Value]") -> Any:
-        value = future.result()
+    def _value_of(self, promise: Promise[Value]) -> Any:
+        value = promise.result()
         return value.value if isinstance(value, Live) else self._load(value)
 
     def _handle(self, run: WorkflowRun) -> Handle:
-        return Handle(run.workflow_id, run.done, self._load, self._status_of(run.workflow_id))
+        return Handle(run.workflow_id, run.done, self._load, self.status)
 
     def _ended_handle(self, workflow_id: str, records: "Sequence[rec.WorkflowRecord]") -> Handle:
-        return Handle(workflow_id, self._outcome(workflow_id, records), self._load, self._status_of(workflow_id))
-
-    def _status_of(self, workflow_id: str) -> Callable[[], WorkflowStatus]:
-        return lambda: self.status(workflow_id)
+        return Handle(workflow_id, self._outcome(workflow_id, records), self._load, self.status)
 
     def _wait(self, handle: Handle) -> Any:
         try:

@@ -22,6 +22,7 @@ __all__ = [
     "Commit",
     "CommitFailed",
     "Committed",
+    "Discard",
     "Ended",
     "Event",
     "Failed",
@@ -31,14 +32,13 @@ __all__ = [
     "Persist",
     "Persisted",
     "Received",
-    "Discard",
     "Resolve",
     "Resolved",
     "Run",
     "Stop",
     "Undo",
-    "Undone",
     "UndoFailed",
+    "Undone",
 ]
 
 # --- events -------------------------------------------------------------------------------------------------------
@@ -243,8 +243,11 @@ class Stop:
 
 @attrs.define
 class Arm:
-    """Report `Fired` at a moment: *delay_s* from now (a retry, with jitter), or at *deadline*, or, when neither is
-    given, as the node's arguments say, after answering `Armed`."""
+    """Report `Fired` at a moment.
+
+    That is *delay_s* from now (a retry, with jitter), or *deadline*; or, when neither is given, as the node's arguments
+    say, after answering `Armed`.
+    """
 
     attempt: str
     delay_s: float | None = None

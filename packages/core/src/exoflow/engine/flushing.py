@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
@@ -53,7 +54,7 @@ class Flusher:
                 result = job()
             except BaseException as error:
                 problem = error
-            self._post(lambda done=done, result=result, problem=problem: self._finish(done, result, problem))
+            self._post(partial(self._finish, done, result, problem))
 
     def _finish(
         self, done: Callable[[Any, BaseException | None], None], result: Any, problem: BaseException | None

@@ -34,15 +34,17 @@ def fork_records(
     kept_attempts = set()
     records: list[WorkflowRecord] = []
     for outcome in history.outcomes.values():
-        if outcome.task_id not in dropped and history.current[outcome.task_id] == outcome.incarnation:
-            if outcome.what != "error":
-                kept_attempts.add(outcome.attempt)
-                records.append(outcome)
+        current = history.current[outcome.task_id] == outcome.incarnation
+        if current and outcome.task_id not in dropped and outcome.what != "error":
+            kept_attempts.add(outcome.attempt)
+            records.append(outcome)
     intents: list[WorkflowRecord] = [
         i for i in history.intents.values() if i.attempt in kept_attempts and i.attempt not in history.undone
     ]
     timers: list[WorkflowRecord] = [
-        TimerArmed(new_id, task_id, deadline) for task_id, deadline in history.deadlines.items() if task_id not in dropped
+        TimerArmed(new_id, task_id, deadline)
+        for task_id, deadline in history.deadlines.items()
+        if task_id not in dropped
     ]
     if any(i.attempt in history.undone for i in history.intents.values() if i.attempt in kept_attempts):
         # The original rolled these back: in the fork they have to be done again, with all that read them.

@@ -11,7 +11,7 @@ from exoflow.engine.node_state import NodeState
 from exoflow.graph.dag import Dag, NodeSpec
 from exoflow.tasks.policy import Effects, TaskPolicy
 
-__all__ = ["Growth", "connect"]
+__all__ = ["Growth", "answer_to", "connect"]
 
 
 class _AnswerTask:
@@ -19,6 +19,16 @@ class _AnswerTask:
 
     kind = "answer"
     policy = TaskPolicy(effects=Effects.ONCE)
+
+
+_ANSWER: Any = NodeSpec("", _AnswerTask(), (), {}, ())
+
+
+def answer_to(result: NodeState) -> NodeState:
+    """Return the node that stands for the caller, who reads *result*."""
+    answer = NodeState("", _ANSWER)
+    answer.reads = (result,)
+    return answer
 
 
 class Growth:
@@ -31,8 +41,6 @@ class Growth:
         made = self._add(dag, None)
         self.root = made[-1]
         self.root.is_result = True
-        answer: Any = NodeSpec("", _AnswerTask(), (), {}, ())
-        self.answer = NodeState("", answer)
 
     def grow(self, parent: NodeState, dag: Dag) -> NodeState:
         """Put *dag* in the place of *parent*, which returned it; return its last node."""

@@ -1,11 +1,9 @@
 """What the caller of a workflow holds on to."""
 
-import asyncio
 from collections.abc import Callable, Generator
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any
 
+from exoflow.engine.promise import Promise
 from exoflow.errors import UnavailableError
 from exoflow.status import WorkflowStatus
 from exoflow.values import Live, Payload, Value
@@ -17,10 +15,14 @@ class Handle:
     """A workflow that was accepted: its submission is durable. Awaitable, and usable from any thread."""
 
     def __init__(
-        self, workflow_id: str, future: "Future[Value]", decode: Callable[[Payload], Any], status: Callable[[], WorkflowStatus]
+        self,
+        workflow_id: str,
+        promise: Promise[Value],
+        decode: Callable[[Payload], Any],
+        status: Callable[[str], WorkflowStatus],
     ) -> None:
         self.workflow_id = workflow_id
-        self._future = future
+        self._promise = promise
         self._decode = decode
         self._status = status
 
@@ -38,9 +40,9 @@ class Handle:
             FencedError: Another controller took the workflow over.
         """
         try:
-            value = self._future.result(timeout_s)
-        except FutureTimeoutError:
-            if self._future.done():
+            value = self._promise.result(timeout_s)
+        except TimeoutError:
+            if self._promise.done():
                 raise
             raise UnavailableError(
                 f"workflow {self.workflow_id!r} has not ended within {timeout_s} s; it goes on, wait for it again"
@@ -49,14 +51,14 @@ class Handle:
 
     def done(self) -> bool:
         """Whether `result` would return or raise at once."""
-        return self._future.done()
+        return self._promise.done()
 
     def status(self) -> WorkflowStatus:
         """Where the workflow stands."""
-        return self._status()
+        return self._status(self.workflow_id)
 
-    def __await__(self) -> Generator[Any, None, Any]:
-        value = yield from asyncio.wrap_future(self._future).__await__()
+    def __await__(self) -> Generator[object, None, Any]:
+        value = yield from self._promise.__await__()
         return value.value if isinstance(value, Live) else self._decode(value)
 
     def __repr__(self) -> str:

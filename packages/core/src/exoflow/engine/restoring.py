@@ -37,9 +37,7 @@ def restore(
     """
     assert history.submission is not None
     submission = history.submission
-    state = WorkflowState(
-        dag, workflow_id=submission.workflow_id, generation=submission.generation, prefix=prefix
-    )
+    state = WorkflowState(dag, workflow_id=submission.workflow_id, generation=submission.generation, prefix=prefix)
     continuations = {i: d for i, d in decoded.items() if isinstance(d, Dag)}
     nodes = unfold(dag, continuations, history)
     plan = plan_recovery(dag, history, continuations, nodes=nodes)
@@ -121,9 +119,7 @@ def _count(state: WorkflowState) -> None:
             state._release(node)
 
 
-def _restore_intents(
-    state: WorkflowState, history: History, plan: RecoveryPlan, nodes: Mapping[str, PlanNode]
-) -> None:
+def _restore_intents(state: WorkflowState, history: History, plan: RecoveryPlan, nodes: Mapping[str, PlanNode]) -> None:
     doomed = {intent.attempt for intent in plan.roll_back}
     for intent in history.intents.values():
         found = nodes.get(intent.task_id)

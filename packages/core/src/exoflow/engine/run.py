@@ -1,20 +1,20 @@
 """One workflow in the hands of a driver: the pure state, and what it needs of the world."""
 
 from collections.abc import Sequence
-from concurrent.futures import Future
 from typing import Any
 
 from exoflow.engine.events import Run as RunCommand
 from exoflow.engine.node_state import NodeState
+from exoflow.engine.promise import Promise
 from exoflow.engine.state import WorkflowState
 from exoflow.executors.contract import Call, CallKind, Persistence
 from exoflow.graph.dag import fill
 from exoflow.journal.layout import blob_key
-from exoflow.tasks.policy import Checkpoint, Effects
-from exoflow.values import Codec, Encoded, Live, Payload, Value, inline, persist, restore
 from exoflow.stores.contract import ObjectStore
+from exoflow.tasks.policy import Checkpoint
+from exoflow.values import Codec, Live, Payload, Value, restore
 
-__all__ = ["WorkflowRun", "persistence_of"]
+__all__ = ["WorkflowRun", "arguments_of", "call_of", "call_resolve", "call_undo", "persistence_of"]
 
 _MODES = {
     Checkpoint.SYNC: Persistence.BEFORE,
@@ -28,8 +28,7 @@ class WorkflowRun:
     """What the driver keeps of a workflow while it runs."""
 
     __slots__ = (
-        "accepted", "calls", "deadlines", "digest", "done", "name", "poisoned", "prefix", "released_early", "state",
-        "taken", "undo_payloads", "workflow_id",
+        "digest", "done", "poisoned", "prefix", "state", "taken", "undo_payloads", "workflow_id",
     )  # fmt: skip
 
     def __init__(self, workflow_id: str, prefix: str, state: WorkflowState, digest: str) -> None:
@@ -37,8 +36,7 @@ class WorkflowRun:
         self.prefix = prefix
         self.state = state
         self.digest = digest
-        self.done: Future[Value] = Future()
-        self.accepted: Future[None] | None = None
+        self.done: Promise[Value] = Promise()
         self.undo_payloads: dict[str, Payload | None] = {}
         """What the undo of an attempt will be given, as its intent records it."""
         self.poisoned: dict[str, BaseException] = {}
@@ -49,10 +47,8 @@ class WorkflowRun:
 
 def persistence_of(node: NodeState) -> Persistence:
     """What the executor does with the node's outcome."""
-    if node.must_commit or node.is_result:
-        # It will be committed whatever its mode: then at once, where the value is.
-        if node.mode is not Checkpoint.SYNC:
-            return Persistence.AFTER
+    if (node.must_commit or node.is_result) and node.mode is not Checkpoint.SYNC:
+        return Persistence.AFTER  # it will be committed whatever its mode: then at once, where the value is
     return _MODES[node.mode]
 
 
@@ -90,31 +86,6 @@ def arguments_of(node: NodeState, codec: Codec, store: ObjectStore) -> tuple[tup
     return fill(node.spec.args, values), fill(node.spec.kwargs, values)
 
 
-def undo_payload(run: WorkflowRun, node: NodeState, codec: Codec, store: ObjectStore) -> Payload:
-    """Return what the undo of the node's attempt will be given: ``(args, kwargs)``, encoded."""
-    args, kwargs = arguments_of(node, codec, store)
-    choose = node.spec.task.policy.undo_args
-    if choose is not None:
-        chosen = choose(*args, **kwargs)
-        args, kwargs = (chosen if isinstance(chosen, tuple) else (chosen,)), {}
-    return persist(codec.encode((args, kwargs)), codec.name, store, blob_key(run.workflow_id, node.attempt, 1))
-
-
-def error_payload(error: Any, codec: Codec) -> Payload:
-    """Return a small value (an exception, a caught result) as bytes for a record."""
-    return inline(_encode_or_describe(error, codec), codec.name)
-
-
-def _encode_or_describe(value: Any, codec: Codec) -> Encoded:
-    from exoflow.executors.portable import portable
-
-    if isinstance(value, BaseException):
-        value = portable(value)
-    elif isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], BaseException):
-        value = (None, portable(value[1]))
-    return codec.encode(value)
-
-
 def call_undo(run: WorkflowRun, node: NodeState, attempt: str, payload: Payload) -> Call:
     """Return the call that undoes an attempt."""
     return Call(
@@ -132,4 +103,3 @@ def call_resolve(run: WorkflowRun, node: NodeState, attempt: str, key: str) -> C
 
 
 _no_inputs: Sequence[Value] = ()
-_ = Effects

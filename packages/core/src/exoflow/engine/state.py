@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from exoflow.engine import events as ev
-from exoflow.engine.growth import Growth, connect
+from exoflow.engine.growth import Growth, answer_to, connect
 from exoflow.engine.node_state import NodeState, Phase
 from exoflow.engine.settled import Walk, first_open, is_downstream, unfinished_reader
 from exoflow.errors import NeedsAttentionError, TaskFailedError, TaskLostError, TaskTimeoutError
@@ -71,7 +71,7 @@ class WorkflowState:
         self.growth = Growth(dag)
         self.nodes = self.growth.nodes
         self.result_node = self.growth.root
-        self.answer_node = self.growth.answer
+        self._answer_node: NodeState | None = None
 
     # --- entry points -------------------------------------------------------------------------------------------
 
@@ -113,6 +113,10 @@ class WorkflowState:
         _HANDLERS[type(event)](self, event)
         return self._drain()
 
+    def node_of(self, attempt: str) -> NodeState | None:
+        """The node whose current attempt this is."""
+        return self._by_attempt.get(attempt)
+
     def key_of(self, node: NodeState) -> str:
         """The idempotency key of a node's current attempt."""
         if node.effects is Effects.ROLLBACK:
@@ -143,6 +147,12 @@ class WorkflowState:
             return
         walk: Walk | None = node.walk
         if walk is None:
+            if not node.reads and self._acked >= self._base:  # nothing to look at: the usual first task
+                if node.effects is Effects.ONCE:
+                    self._intend(node)
+                else:
+                    self._start(node)
+                return
             node.walk = walk = Walk(node.reads)
             node.phase = Phase.PARKED
         blocker = walk.go_on()
@@ -163,8 +173,8 @@ class WorkflowState:
             self._at_position.setdefault(needed, []).append(node)
             return
         node.walk = None
-        if node is self.answer_node:
-            self._succeed()
+        if node is self._answer_node:
+            self._succeed(node.reads[0])
         elif node.effects is Effects.ONCE:
             self._intend(node)
         else:
@@ -690,15 +700,13 @@ class WorkflowState:
             self._commit(node)
             if not node.committed:
                 return
-        self.answer_node.reads = (node,)
-        self._await_settled(self.answer_node)
+        if self._answer_node is None:
+            self._answer_node = answer_to(node)
+            self._await_settled(self._answer_node)
 
-    def _succeed(self) -> None:
-        node = self.answer_node.reads[0]
+    def _succeed(self, node: NodeState) -> None:
         self.ended = "succeeded"
-        self._log(
-            End(self.workflow_id, "succeeded", node.task_id, self.now, node.payload), self._answer, node
-        )
+        self._log(End(self.workflow_id, "succeeded", node.task_id, self.now, node.payload), self._answer, node)
 
     def _answer(self, node: NodeState | None) -> None:
         if not self._answered:

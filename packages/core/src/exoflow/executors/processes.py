@@ -11,14 +11,11 @@ import os
 import select
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
-
-import attrs
 
 from exoflow.engine.events import AttemptEvent, CommitFailed, Ended, Failed, Finished, Resolved, UndoFailed
 from exoflow.errors import ArgumentError, TaskLostError, UsageError
@@ -35,9 +32,10 @@ from exoflow.executors.calling import (
     unless_crashed,
 )
 from exoflow.executors.contract import Call, CallKind, Persistence, Services
+from exoflow.executors.nursery import nursery
 from exoflow.executors.pool import Pool
 from exoflow.executors.wire import Message, dumps, receive, send
-from exoflow.executors.worker import Hello, Order, Reply
+from exoflow.executors.worker import Hello, Order, Reply, Surroundings
 from exoflow.graph.dag import Dag
 from exoflow.stores.contract import Buffer, ObjectStore
 from exoflow.values import Encoded, Live, Payload, PickleCodec, Value, restore
@@ -313,9 +311,11 @@ class ProcessExecutor:
             inputs.append(len(found))
             parts.extend(found)
         token, task, file = self._task(call)
-        fields = (call.kind, call.attempt, call.workflow_id, call.task_id, call.number, call.key)
-        order = Order(token, task, file, fields, call.persistence, call.blob_key, len(arguments.parts), tuple(inputs))
-        return _Request(order, parts)
+        fields = (
+            call.kind.value, call.attempt, call.workflow_id, call.task_id, call.number, call.key,
+            call.persistence.value, call.blob_key,
+        )  # fmt: skip
+        return _Request(Order(token, task, file, fields, len(arguments.parts), tuple(inputs)), parts)
 
     def _task(self, call: Call) -> tuple[int, bytes, tuple[str, str] | None]:
         """Return a call's task, pickled, with a number for it. Once for each task: it may be large."""
@@ -393,31 +393,26 @@ class _Process:
 
     def __init__(self, hello: Hello) -> None:
         self._known: set[int] = set()
+        self._dead = False
         self._channel, theirs = socket.socketpair()
         try:
             with theirs:
-                # A process group of its own: Ctrl-C in the terminal is for the executor's process, which decides what
-                # becomes of its workers; and killing the group takes what the task has started with it.
-                self._popen = subprocess.Popen(
-                    _command(theirs.fileno()), stdin=subprocess.DEVNULL, pass_fds=(theirs.fileno(),), process_group=0
-                )
+                self._pid = nursery.fork(theirs)
         except BaseException:
             self._channel.close()
             raise
         self._poll = select.poll()
         self._poll.register(self._channel, select.POLLIN)
         self._pid_descriptor = -1
-        try:
-            # Its death shows here even while something it has started keeps the socket open.
-            self._pid_descriptor = os.pidfd_open(self._popen.pid)
+        with contextlib.suppress(OSError, AttributeError):  # an old kernel, or another system
+            # Its death shows here even while something that it has started keeps the socket open.
+            self._pid_descriptor = os.pidfd_open(self._pid)
             self._poll.register(self._pid_descriptor, select.POLLIN)
-        except (OSError, AttributeError):
-            pass  # an old kernel, or another system: `_wait` looks now and then
         try:
             with contextlib.suppress(OSError):  # dead already; the first call will find out
+                send(self._channel, Surroundings.here())
                 send(self._channel, hello)
         except BaseException:  # it does not pickle
-            self.kill()
             self.reap(0)
             raise
 
@@ -425,11 +420,11 @@ class _Process:
         """Send a call, with its task unless the worker has that."""
         order = request.order
         if order.token in self._known:
-            order = attrs.evolve(order, task=None, file=None)
+            order = order._replace(task=None, file=None)
         else:
             if len(self._known) >= _TASKS_KNOWN:
                 self._known.clear()
-                order = attrs.evolve(order, forget=True)
+                order = order._replace(forget=True)
             self._known.add(order.token)
         send(self._channel, order, request.parts)
 
@@ -442,58 +437,46 @@ class _Process:
         return receive(self._channel, self._wait)
 
     def alive(self) -> bool:
-        """Whether the process is there. An idle one may have been killed by somebody else."""
-        return self._popen.poll() is None
+        """Whether the process is there. An idle one, which says nothing, may have been killed by somebody else."""
+        return not self._poll.poll(0)
 
     def kill(self) -> None:
         """Kill the process and its group, now. Any thread may, as long as nobody reaps it."""
-        if self._popen.returncode is None:
+        if not self._dead:
             try:
-                os.killpg(self._popen.pid, signal.SIGKILL)
+                os.killpg(self._pid, signal.SIGKILL)
             except (ProcessLookupError, PermissionError):
-                self._popen.kill()
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(self._pid, signal.SIGKILL)
 
     def hang_up(self) -> None:
         """Let the process end by itself, which it does when it finds the socket closed."""
-        self._poll.unregister(self._channel)
-        self._channel.close()
-
-    def reap(self, grace_s: float) -> int:
-        """Wait for the process, at most so long before it is killed. Return its exit status as `subprocess` has it."""
         if self._channel.fileno() >= 0:
-            self.hang_up()
+            self._poll.unregister(self._channel)
+            self._channel.close()
+
+    def reap(self, grace_s: float) -> int | None:
+        """Wait for the process, at most so long before it is killed. Return its exit status, if that can be known."""
+        self.hang_up()
         if self._pid_descriptor >= 0:
             self._poll.poll(grace_s * 1000)
-        else:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._popen.wait(grace_s)
-        self.kill()
-        status = self._popen.wait()
+        self.kill()  # also what is left of its group
         if self._pid_descriptor >= 0:
+            self._poll.poll()
             os.close(self._pid_descriptor)
             self._pid_descriptor = -1
-        return status
+        self._dead = True
+        return nursery.reap(self._pid)
 
     def _wait(self) -> None:
         """Return when there is something to read."""
         mine = self._channel.fileno()
         while True:
-            ready = {descriptor for descriptor, _ in self._poll.poll(None if self._pid_descriptor >= 0 else 200)}
-            if mine in ready:
+            if any(descriptor == mine for descriptor, _ in self._poll.poll()):
                 return
-            if ready or self._popen.poll() is not None:
-                # Dead; but it may have answered between the poll and its death.
-                if any(descriptor == mine for descriptor, _ in self._poll.poll(0)):
-                    return
+            # Dead; but it may have answered between the poll and its death.
+            if not any(descriptor == mine for descriptor, _ in self._poll.poll(0)):
                 raise EOFError
-
-
-def _command(descriptor: int) -> list[str]:
-    code = (
-        f"import sys; sys.path[:] = {[entry for entry in sys.path if isinstance(entry, str)]!r}; "
-        f"from exoflow.executors.worker import serve; serve({descriptor}, {os.getpid()})"
-    )
-    return [sys.executable, *subprocess._args_from_interpreter_flags(), "-c", code]  # type: ignore[attr-defined]
 
 
 def _lost(call: Call, problem: str) -> AttemptEvent:
@@ -503,7 +486,9 @@ def _lost(call: Call, problem: str) -> AttemptEvent:
     return UndoFailed(call.attempt, error)
 
 
-def _describe(status: int) -> str:
+def _describe(status: int | None) -> str:
+    if status is None:
+        return "nobody saw how it ended"
     if status >= 0:
         return f"it exited with status {status}"
     try:

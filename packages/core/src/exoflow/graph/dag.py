@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 
-from exoflow.errors import ArgumentError, CycleError, UnknownOptionError, UsageError
+from exoflow.errors import ArgumentError, CycleError, UnknownOptionError, UnsupportedFormatError, UsageError
 from exoflow.graph.containers import replace, walk
 from exoflow.graph.node import Input, Node
 
@@ -62,6 +62,12 @@ class Dag:
     nodes: list[NodeSpec]
     _digest: str | None = None
 
+    def __reduce__(self) -> Any:
+        # Rows instead of objects: a DAG of one task is stored a thousand times a second, one of 100,000 nodes must
+        # not take a minute. Tasks are stored once, by the pickle's own memory.
+        rows = [(n.task_id, n.task, n.args, n.kwargs, n.deps, n.after, n.committed) for n in self.nodes]
+        return _from_rows, (_ROW_FORMAT, rows)
+
     @property
     def root(self) -> NodeSpec:
         """The node nothing else depends on."""
@@ -73,6 +79,15 @@ class Dag:
         if self._digest is None:
             self._digest = _digest_of(self)
         return self._digest
+
+
+_ROW_FORMAT = 1
+
+
+def _from_rows(version: int, rows: list[tuple[Any, ...]]) -> Dag:
+    if version > _ROW_FORMAT:
+        raise UnsupportedFormatError("a stored DAG", version, _ROW_FORMAT)
+    return Dag([NodeSpec(*row) for row in rows])
 
 
 def compile_dag(root: Node, inputs: Mapping[str, Any] | None = None) -> Dag:
@@ -92,46 +107,25 @@ def compile_dag(root: Node, inputs: Mapping[str, Any] | None = None) -> Dag:
     order, upstream = _topological_order(root)
     given = dict(inputs or {})
     used: set[str] = set()
-    index: dict[int, int] = {}
+    index: dict[Node, int] = {}
     names = _Names()
     for node in order:
         if node.task_id is not None:
             names.reserve(node.task_id)
     specs: list[NodeSpec] = []
     for position, node in enumerate(order):
-        index[id(node)] = position
-        places: dict[int, int] = {}
-        wanted = upstream[id(node)]
-        deps = []
-        for dependency in wanted:
-            if id(dependency) not in places:
-                places[id(dependency)] = len(deps)
-                deps.append(index[id(dependency)])
-
-        def substitute(found: Any, places: dict[int, int] = places, node: Node = node) -> Any:
-            if isinstance(found, Node):
-                return Upstream(places[id(found)])
-            used.add(found.name)
-            if found.name in given:
-                return given[found.name]
-            if found.required:
-                raise ArgumentError(node.task_id or node.task.name, found.name, "this input was not given: inputs={...}")
-            return found.default
-
-        args, kwargs = node.args, node.kwargs
-        if args:
-            args = replace(args, (Node, Input), substitute)
-        if kwargs:
-            kwargs = replace(kwargs, (Node, Input), substitute)
+        index[node] = position
+        places: dict[Node, int] = {}
+        for dependency in upstream[node]:
+            places.setdefault(dependency, len(places))
         specs.append(
             NodeSpec(
                 node.task_id or names.make(node.task.name),
                 node.task,
-                args,
-                kwargs,
-                tuple(deps),
-                tuple(index[id(n)] for n in node.after),
-                tuple(index[id(n)] for n in node.wait_until_committed),
+                *_templates(node, places, given, used),
+                tuple([index[dependency] for dependency in places]),
+                tuple([index[n] for n in node.after]) if node.after else (),
+                tuple([index[n] for n in node.wait_until_committed]) if node.wait_until_committed else (),
             )
         )
     unused = sorted(set(given) - used)
@@ -140,35 +134,78 @@ def compile_dag(root: Node, inputs: Mapping[str, Any] | None = None) -> Dag:
     return Dag(specs)
 
 
-def _topological_order(root: Node) -> tuple[list[Node], dict[int, tuple[Node, ...]]]:
+def _templates(
+    node: Node, places: dict[Node, int], given: Mapping[str, Any], used: set[str]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the node's arguments with nodes replaced by `Upstream` and inputs by their values."""
+
+    def substitute(found: Any) -> Any:
+        if isinstance(found, Node):
+            return _upstream(places[found])
+        used.add(found.name)
+        if found.name in given:
+            return given[found.name]
+        if found.required:
+            raise ArgumentError(node.task_id or node.task.name, found.name, "this input was not given: inputs={...}")
+        return found.default
+
+    args, kwargs = node.args, node.kwargs
+    if args:
+        args = tuple([a if type(a) in _ATOMS else replace(a, (Node, Input), substitute) for a in args])
+    if kwargs:
+        kwargs = replace(kwargs, (Node, Input), substitute)
+    return args, kwargs
+
+
+_ATOMS = frozenset({int, str, float, bool, bytes, type(None)})
+_UPSTREAMS = tuple([Upstream(position) for position in range(64)])
+
+
+def _upstream(position: int) -> Upstream:
+    return _UPSTREAMS[position] if position < 64 else Upstream(position)
+
+
+def _nodes_in(node: Node) -> tuple[Node, ...]:
+    """Return the nodes among a node's arguments, from left to right; then those it only waits for."""
+    found: list[Node] = []
+    for value in (*node.args, *node.kwargs.values()) if node.kwargs else node.args:
+        of = type(value)
+        if of is Node:
+            found.append(value)
+        elif of not in _ATOMS:
+            found.extend(walk(value, (Node,)))
+    return tuple(found)
+
+
+def _topological_order(root: Node) -> tuple[list[Node], dict[Node, tuple[Node, ...]]]:
     """Depth first, arguments from left to right, without recursion."""
-    upstream: dict[int, tuple[Node, ...]] = {}
-    done: set[int] = set()
+    upstream: dict[Node, tuple[Node, ...]] = {root: _nodes_in(root)}
+    done: set[Node] = set()
     order: list[Node] = []
     stack: list[tuple[Node, int]] = [(root, 0)]
-    upstream[id(root)] = tuple(walk((root.args, root.kwargs), (Node,)))
-    active = {id(root)}
+    active = {root}
     while stack:
         node, at = stack.pop()
-        before = upstream[id(node)]
-        # Control dependencies come after the arguments; the tuple is small or empty nearly always.
-        control = node.after + node.wait_until_committed
-        total = len(before) + len(control)
+        before = upstream[node]
+        # Control dependencies come after the arguments; there are none nearly always.
+        if node.after or node.wait_until_committed:
+            before = before + node.after + node.wait_until_committed
+        total = len(before)
         while at < total:
-            child = before[at] if at < len(before) else control[at - len(before)]
+            child = before[at]
             at += 1
-            if id(child) in done:
+            if child in done:
                 continue
-            if id(child) in active:
+            if child in active:
                 raise CycleError(f"{child!r} depends on itself, by way of {node!r}; break the cycle")
             stack.append((node, at))
-            upstream[id(child)] = tuple(walk((child.args, child.kwargs), (Node,)))
-            active.add(id(child))
+            upstream[child] = _nodes_in(child)
+            active.add(child)
             stack.append((child, 0))
             break
         else:
-            active.discard(id(node))
-            done.add(id(node))
+            active.discard(node)
+            done.add(node)
             order.append(node)
     return order, upstream
 
@@ -205,63 +242,72 @@ def fill(template: Any, values: list[Any]) -> Any:
 
 def _digest_of(dag: Dag) -> str:
     digest = hashlib.blake2b(digest_size=16)
+    names: dict[int, str] = {}
+    parts: list[bytes] = []
     for spec in dag.nodes:
-        digest.update(
-            f"{spec.task_id}\0{spec.task.qualified_name}\0{spec.deps}{spec.after}{spec.committed}\0".encode()
-        )
-        _feed(digest, spec.args)
-        _feed(digest, spec.kwargs)
+        name = names.get(id(spec.task)) or names.setdefault(id(spec.task), spec.task.qualified_name)
+        parts.append(f"{spec.task_id}\0{name}\0{spec.deps}{spec.after}{spec.committed}\0".encode())
+        for value in spec.args:
+            _describe(parts, value)
+        if spec.kwargs:
+            _describe(parts, spec.kwargs)
+        if len(parts) > 1000:
+            digest.update(b"".join(parts))
+            parts.clear()
+    digest.update(b"".join(parts))
     return digest.hexdigest()
 
 
-def _feed(digest: "hashlib._Hash", value: Any) -> None:
+def _describe(parts: list[bytes], value: Any) -> None:
     """Add *value* in a form that is the same in every process, whatever objects it shares with itself."""
     kind = type(value)
-    if kind in (int, str, float, bool, bytes, type(None)):
-        digest.update(f"{kind.__name__}:{value!r};".encode())
+    if kind in _ATOMS:
+        parts.append(f"{kind.__name__}:{value!r};".encode("utf-8", "surrogatepass"))
     elif kind is Upstream:
-        digest.update(b"^%d;" % value.position)
+        parts.append(b"^%d;" % value.position)
     elif kind in (list, tuple):
-        digest.update(b"%s[%d]" % (kind.__name__.encode(), len(value)))
+        parts.append(b"%s[%d]" % (kind.__name__.encode(), len(value)))
         for item in value:
-            _feed(digest, item)
+            _describe(parts, item)
     elif kind is dict:
-        digest.update(b"dict{%d}" % len(value))
+        parts.append(b"dict{%d}" % len(value))
         for key, item in value.items():
-            _feed(digest, key)
-            _feed(digest, item)
+            _describe(parts, key)
+            _describe(parts, item)
     elif kind in (set, frozenset):
         members = []
         for item in value:
-            member = hashlib.blake2b(digest_size=16)
-            _feed(member, item)
-            members.append(member.digest())
-        digest.update(b"set" + b"".join(sorted(members)))
+            member: list[bytes] = []
+            _describe(member, item)
+            members.append(hashlib.blake2b(b"".join(member), digest_size=16).digest())
+        parts.append(b"set" + b"".join(sorted(members)))
     elif callable(value) and hasattr(value, "__qualname__"):
-        digest.update(f"callable:{getattr(value, '__module__', '')}:{value.__qualname__};".encode())
+        parts.append(f"callable:{getattr(value, '__module__', '')}:{value.__qualname__};".encode())
     else:
-        digest.update(f"{kind.__module__}.{kind.__qualname__}:".encode())
-        _feed_object(digest, value)
+        parts.append(f"{kind.__module__}.{kind.__qualname__}:".encode())
+        _describe_object(parts, value)
 
 
-def _feed_object(digest: "hashlib._Hash", value: Any) -> None:
+def _describe_object(parts: list[bytes], value: Any) -> None:
     if attrs.has(type(value)):
         for field in attrs.fields(type(value)):
-            _feed(digest, getattr(value, field.name))
+            _describe(parts, getattr(value, field.name))
         return
     buffers: list[pickle.PickleBuffer] = []
     try:
         reduced = value.__reduce_ex__(5) if not hasattr(value, "__array_interface__") else None
         if isinstance(reduced, tuple) and len(reduced) >= 3 and isinstance(reduced[2], dict):
             # Plain objects: by their state, so that shared or interned strings inside make no difference.
-            _feed(digest, reduced[1][1:] if reduced[1] else ())
-            _feed(digest, reduced[2])
+            _describe(parts, reduced[1][1:] if reduced[1] else ())
+            _describe(parts, reduced[2])
             return
-        digest.update(pickle.dumps(value, protocol=5, buffer_callback=buffers.append))
+        body = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
     except Exception:
         import cloudpickle
 
         buffers.clear()
-        digest.update(cloudpickle.dumps(value, protocol=5, buffer_callback=buffers.append))
+        body = cloudpickle.dumps(value, protocol=5, buffer_callback=buffers.append)
+    digest = hashlib.blake2b(body, digest_size=16)
     for buffer in buffers:
         digest.update(buffer.raw())
+    parts.append(digest.digest())

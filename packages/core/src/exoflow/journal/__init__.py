@@ -1,0 +1,1 @@
+"""Durability: journals, claims and take-over, above the five verbs of a store."""

@@ -26,21 +26,24 @@ from exoflow.failures.points import FailurePoint
 from exoflow.journal import records as rec
 from exoflow.journal.claims import claim
 from exoflow.journal.creation import PATIENT, Patience, Won, create_exactly
-from exoflow.journal.ends import SUMMARY, end_of, is_finished, submission_of
+from exoflow.journal.ends import SUMMARY, is_finished, submission_of
 from exoflow.journal.frames import Seal, decode_seal, encode_seal
 from exoflow.journal.layout import open_key, segment_key
 from exoflow.journal.liveness import is_live, list_open, read_open
-from exoflow.journal.ownership import History, Ownership, Standing, follow, history, lengths_in, look_up, trace
+from exoflow.journal.ownership import Ownership, Standing, follow, has_finished, history, lengths_in, look_up, trace
 from exoflow.journal.reader import Selection, find_end
 from exoflow.journal.shelf import Shelf, records_at
 from exoflow.journal.writer import JournalWriter
 from exoflow.stores.contract import ObjectStore
 
-__all__ = ["Acquired", "acquire", "adopt", "begin", "orphans", "seal", "succeed"]
+__all__ = ["LIGHT", "Acquired", "acquire", "adopt", "begin", "orphans", "seal", "succeed"]
 
 _log = logging.getLogger(__name__)
 
-_LIGHT = Selection(kinds=SUMMARY)
+LIGHT = Selection(kinds=SUMMARY)
+"""What says where a workflow stands, and not what its tasks came to."""
+
+_LIGHT = LIGHT
 _WHOLE = Selection(raw=True)
 
 
@@ -110,7 +113,7 @@ def adopt(
     """
     us = writer.journal_id
     while True:
-        shelf = Shelf(store, _LIGHT)
+        shelf = Shelf(store, LIGHT)
         chain, retired, _ = follow(shelf, journal_id)
         if retired:
             return {}
@@ -137,7 +140,7 @@ def orphans(store: ObjectStore, journal_id: str) -> list[str]:
     """
     found = []
     for candidate in list_open(store):
-        shelf = Shelf(store, _LIGHT)
+        shelf = Shelf(store, LIGHT)
         chain, retired, _ = follow(shelf, candidate)
         if retired or chain[-1] != journal_id or len(chain) == 1:
             continue
@@ -167,7 +170,7 @@ def begin(store: ObjectStore, writer: JournalWriter, workflow_id: str, now: floa
         UnavailableError: The store does not answer. Whether the id is claimed is not known.
     """
     while True:
-        standing = look_up(store, workflow_id, now, _LIGHT)
+        standing = look_up(store, workflow_id, now, LIGHT)
         epoch = 1
         if standing is not None:
             own, past = standing.ownership, standing.history
@@ -214,11 +217,11 @@ def acquire(store: ObjectStore, writer: JournalWriter, workflow_id: str, now: fl
     while True:
         # Lightly first: a workflow that has ended, or runs elsewhere, needs no more, and neither does a dead journal
         # before it is sealed.
-        standing = look_up(store, workflow_id, now, _LIGHT)
+        standing = look_up(store, workflow_id, now, LIGHT)
         if standing is None or standing.ownership.deleted or isinstance(standing.history.given_up, rec.Deleted):
             raise WorkflowNotFoundError(workflow_id, store.url)
         own, past = standing.ownership, standing.history
-        if past.settled and past.records and _finished(store, own, past):
+        if past.settled and past.finished:
             return Acquired(workflow_id=workflow_id, epoch=own.epoch, records=past.records, finished=True)
         if standing.free:
             if not past.records:
@@ -321,7 +324,7 @@ def _share_out(
             if own is not None and own.last == us:
                 past = history(shelf, own)
                 # Held already, by another way; or given up, or ended, in a later journal of the chain.
-                if past.journal_id in (None, us) or past.given_up is not None or _finished(store, own, past):
+                if past.journal_id in (None, us) or past.given_up is not None or has_finished(store, own, past):
                     continue
                 if wanted(workflow_id):
                     taken[workflow_id] = own
@@ -340,8 +343,7 @@ def _unfinished_in(shelf: Shelf, journal_id: str) -> Iterator[str]:
         last = records[-1]
         if submission_of(records) is None or isinstance(last, rec.Released | rec.Deleted):
             continue
-        end = end_of(records)
-        if end is None or not is_finished(records):
+        if not is_finished(records):
             yield workflow_id
 
 
@@ -381,17 +383,6 @@ def _move_by_claim(store: ObjectStore, writer: JournalWriter, standing: Standing
     return Acquired(
         workflow_id=own.workflow_id, epoch=made.epoch, records=past.records, finished=is_finished(past.records)
     )
-
-
-def _finished(store: ObjectStore, own: Ownership, past: History) -> bool:
-    """Whether nothing is left to do, by a history that may lack what its tasks came to."""
-    if past.finished:
-        return True
-    end = end_of(past.records)
-    if end is None:
-        return False
-    # It failed, and an intent has no end of its own: the outcome of its task may be one.
-    return history(Shelf(store, Selection(workflow_id=own.workflow_id)), own).finished
 
 
 def _running(store: ObjectStore, own: Ownership) -> WorkflowRunningError:

@@ -14,7 +14,7 @@ from exoflow.journal.creation import PATIENT, Patience, Won, create_exactly
 from exoflow.journal.layout import claim_key, claims_of, epoch_of
 from exoflow.stores.contract import Buffer, ObjectStore
 
-__all__ = ["Claim", "claim", "highest_claim", "tombstone"]
+__all__ = ["Claim", "claim", "highest_claim", "read_claim", "tombstone"]
 
 _FORMAT = 1
 
@@ -94,6 +94,15 @@ def highest_claim(store: ObjectStore, workflow_id: str) -> Claim | None:
             return _decode(workflow_id, key, store.read(key))
         except ObjectNotFoundError:
             continue  # collected in between; a higher one, or none, is there now
+
+
+def read_claim(store: ObjectStore, workflow_id: str, epoch: int) -> Claim | None:
+    """Return the claim of one epoch; None if there is none."""
+    key = claim_key(workflow_id, epoch)
+    try:
+        return _decode(workflow_id, key, store.read(key))
+    except ObjectNotFoundError:
+        return None
 
 
 def _create(store: ObjectStore, made: Claim, patience: Patience) -> Claim:

@@ -77,9 +77,8 @@ def needs_attention(records: Iterable[WorkflowRecord]) -> Attention | None:
     for record in records:
         if isinstance(record, Attention):
             asked = record
-        elif asked is not None and isinstance(record, Settlement | UndoRecord | Outcome):
-            if record.attempt == asked.attempt:
-                asked = None
+        elif isinstance(record, Settlement | UndoRecord | Outcome) and asked and record.attempt == asked.attempt:
+            asked = None
     return asked
 
 

@@ -22,15 +22,14 @@ from types import MappingProxyType
 import attrs
 
 from exoflow.journal.claims import Claim
-from exoflow.journal.ends import is_finished
+from exoflow.journal.ends import end_of, is_finished
 from exoflow.journal.layout import journal_of
-from exoflow.journal.liveness import is_live
 from exoflow.journal.reader import Selection
-from exoflow.journal.records import Deleted, Released, Submission, WorkflowRecord
+from exoflow.journal.records import Deleted, Outcome, Released, Submission, WorkflowRecord
 from exoflow.journal.shelf import Book, Shelf
 from exoflow.stores.contract import ObjectStore
 
-__all__ = ["History", "Ownership", "Standing", "follow", "history", "lengths_in", "look_up", "trace"]
+__all__ = ["History", "Ownership", "Standing", "follow", "has_finished", "history", "lengths_in", "look_up", "trace"]
 
 _UNKNOWN: Mapping[str, int] = MappingProxyType({})
 
@@ -158,7 +157,7 @@ def trace(shelf: Shelf, workflow_id: str, now: float) -> Ownership | None:
         chain=chain,
         retired=retired,
         circular=circular,
-        live=not retired and is_live(shelf.store, chain[-1], now),
+        live=not retired and shelf.is_live(chain[-1], now),
     )
 
 
@@ -226,7 +225,7 @@ def look_up(store: ObjectStore, workflow_id: str, now: float, select: Selection 
         workflow_id: Which.
         now: Seconds since the epoch, UTC.
         select: Which of its records to return; by default all. Those about journals are always read, and those of
-            other workflows never.
+            other workflows never. Outcomes are added where only they say whether a workflow that failed is finished.
 
     Raises:
         CorruptCheckpointError: A claim or journal is damaged.
@@ -239,9 +238,28 @@ def look_up(store: ObjectStore, workflow_id: str, now: float, select: Selection 
         if own is None:
             return None
         past = history(shelf, own)
-        if own.last is None or own.retired or not shelf.book(own.last).contents.sealed:
-            return Standing(ownership=own, history=past)
-        # The last journal got a seal after the chain was followed. What was read of it may be more than its heir read.
+        if own.last is not None and not own.retired and shelf.book(own.last).contents.sealed:
+            # It got a seal after the chain was followed. What was read of it may be more than its heir read.
+            continue
+        if _wants_outcomes(past, select):
+            assert select.kinds is not None
+            select = attrs.evolve(select, kinds=select.kinds | {Outcome.kind})
+            continue
+        return Standing(ownership=own, history=past)
+
+
+def has_finished(store: ObjectStore, ownership: Ownership, past: History) -> bool:
+    """Whether nothing is left to do, by a history that may lack what its tasks came to."""
+    if past.finished or end_of(past.records) is None:
+        return past.finished
+    return history(Shelf(store, Selection(workflow_id=ownership.workflow_id)), ownership).finished
+
+
+def _wants_outcomes(past: History, select: Selection) -> bool:
+    # It failed, and an intent has no end of its own: the outcome of its task may be one.
+    if select.kinds is None or Outcome.kind in select.kinds:
+        return False
+    return end_of(past.records) is not None and not past.finished
 
 
 def lengths_in(book: Book, length: int | None) -> dict[str, int]:

@@ -9,6 +9,9 @@ fields, then the payload's inline bytes up to the end. Batches around records ar
 
 import json
 import struct
+from collections.abc import Callable
+from math import isfinite
+from operator import attrgetter
 from typing import Any, ClassVar, TypeAlias
 
 import attrs
@@ -216,31 +219,46 @@ WorkflowRecord: TypeAlias = (
 )
 Record: TypeAlias = JournalRecord | WorkflowRecord
 
-_KINDS: dict[int, tuple[Any, tuple[str, ...], bool]] = {}
+_KINDS: dict[int, tuple[Any, Callable[[Any], tuple[Any, ...]], bool]] = {}
 for _class in (
     Opened, Adopted, Retired, Submission, Outcome, Intent, UndoRecord, Settlement, TimerArmed, End, Attention, Released, Deleted
 ):  # fmt: skip
     _names = tuple(field.name for field in attrs.fields(_class))
-    _KINDS[_class.kind] = (_class, tuple(n for n in _names if n != "payload"), "payload" in _names)
+    _KINDS[_class.kind] = (_class, attrgetter(*(n for n in _names if n != "payload")), "payload" in _names)
 
 _HEAD = struct.Struct("<BI")
 _dumps = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
+_quote = json.encoder.encode_basestring_ascii
 
 
 def encode(record: Record) -> bytes:
     """Return *record* as bytes."""
     kind = record.kind
-    _, names, has_payload = _KINDS[kind]
-    fields = [getattr(record, name) for name in names]
+    _, fields_of, has_payload = _KINDS[kind]
+    fields = fields_of(record)
+    # The standard encoder sets itself up anew for each call, which takes longer than the few short fields here.
+    parts = []
+    for field in fields if type(fields) is tuple else (fields,):
+        of = type(field)
+        parts.append(
+            _quote(field) if of is str
+            else "true" if field is True
+            else "false" if field is False
+            else repr(field) if of is int or (of is float and isfinite(field))
+            else f"[{','.join([_quote(item) for item in field])}]" if of is tuple
+            else _dumps(field)
+        )  # fmt: skip
     data = b""
     if has_payload:
         payload: Payload | None = record.payload  # type: ignore[union-attr]
         if payload is None:
-            fields.append(None)
+            parts.append("null")
         else:
-            fields.append([payload.codec, payload.lengths, payload.blob, payload.checksum])
+            lengths = ",".join(map(repr, payload.lengths))
+            blob = "null" if payload.blob is None else _quote(payload.blob)
+            parts.append(f"[{_quote(payload.codec)},[{lengths}],{blob},{payload.checksum}]")
             data = payload.data or b""
-    text = _dumps(fields).encode()
+    text = f"[{','.join(parts)}]".encode("ascii")
     return _HEAD.pack(kind, len(text)) + text + data
 
 
@@ -256,7 +274,7 @@ def decode(data: memoryview) -> Record:
         found = _KINDS.get(kind)
         if found is None:
             raise UnsupportedFormatError("a journal record", kind, max(_KINDS))
-        made, names, has_payload = found
+        made, _, has_payload = found
         fields = json.loads(bytes(data[_HEAD.size : _HEAD.size + length]))
         if has_payload:
             described = fields.pop()

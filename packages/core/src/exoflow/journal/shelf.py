@@ -9,6 +9,8 @@ import attrs
 
 from exoflow.journal.claims import Claim, highest_claim
 from exoflow.journal.ends import SUMMARY
+from exoflow.journal.layout import CLAIMS, names_in
+from exoflow.journal.liveness import is_live
 from exoflow.journal.reader import JournalContents, JournalEnd, Selection, find_end, read_journal
 from exoflow.journal.records import Adopted, Opened, Retired, WorkflowRecord
 from exoflow.stores.contract import ObjectStore
@@ -43,6 +45,8 @@ class Shelf:
         self._ends: dict[str, JournalEnd] = {}
         self._books: dict[str, Book] = {}
         self._claims: dict[str, Claim | None] = {}
+        self._claimed: set[str] | None = None
+        self._live: dict[str, bool] = {}
 
     def end(self, journal_id: str) -> JournalEnd:
         """Return a journal's last object."""
@@ -62,8 +66,20 @@ class Shelf:
     def claim(self, workflow_id: str) -> Claim | None:
         """Return the claim of a workflow id that counts."""
         if workflow_id not in self._claims:
+            if self._claimed is not None and workflow_id not in self._claimed:
+                return None
             self._claims[workflow_id] = highest_claim(self.store, workflow_id)
         return self._claims[workflow_id]
+
+    def list_claims(self) -> None:
+        """Learn with one listing which ids have claims, before asking for many."""
+        self._claimed = {names_in(key)[0] for key in self.store.list(CLAIMS)}
+
+    def is_live(self, journal_id: str, now: float) -> bool:
+        """Whether a journal's writer seems to be alive."""
+        if journal_id not in self._live:
+            self._live[journal_id] = is_live(self.store, journal_id, now)
+        return self._live[journal_id]
 
     def forget(self, journal_id: str) -> None:
         """Read a journal again when it is asked for."""

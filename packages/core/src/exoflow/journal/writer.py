@@ -200,10 +200,16 @@ class JournalWriter:
             self._die(error)
             raise
         self._die(UnavailableError(f"journal {self.journal_id} is closed"))
+        self._unlock()
 
     def abandon(self) -> None:
-        """Let go of everything and write nothing, as a crash would."""
+        """Let go of everything and write nothing, as a crash would.
+
+        A writer that failed keeps its lock until then: attempts it has started may still run, and whoever takes over
+        must not meet them.
+        """
         self._die(UnavailableError(f"journal {self.journal_id} was abandoned"))
+        self._unlock()
 
     def _append_to_log(self, batch: Sequence[bytes | memoryview]) -> None:
         data = encode_batch(self.batches + 1, batch, self._seed)
@@ -273,10 +279,12 @@ class JournalWriter:
                 self._end = UnavailableError(
                     f"journal {self.journal_id} takes nothing more ({cause}); what it holds is safe, resume its workflows"
                 )
-        lock, self._lock = self._lock, None
         appender, self._appender = self._appender, None
         if appender is not None:
             appender.close()
+
+    def _unlock(self) -> None:
+        lock, self._lock = self._lock, None
         if lock is not None:
             lock.release()
 

@@ -1,7 +1,7 @@
 """Core's own plugin: what every installation of ExoFlow has."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from exoflow.plugins import hookimpl
 
@@ -62,22 +62,22 @@ def _make_pickle() -> "Codec":
     return PickleCodec()
 
 
-def _make_inline(services: "Services", **options: Any) -> "Executor":
+def _make_inline(services: "Services", *, coroutines: int = 10_000) -> "Executor":
     from exoflow.executors.inline import InlineExecutor
 
-    return InlineExecutor(services, **options)
+    return InlineExecutor(services, coroutines=coroutines)
 
 
-def _make_thread(services: "Services", **options: Any) -> "Executor":
+def _make_thread(services: "Services", *, max_workers: int | None = None, coroutines: int = 10_000) -> "Executor":
     from exoflow.executors.threads import ThreadExecutor
 
-    return ThreadExecutor(services, **options)
+    return ThreadExecutor(services, workers=max_workers, coroutines=coroutines)
 
 
-def _make_process(services: "Services", **options: Any) -> "Executor":
+def _make_process(services: "Services", *, max_workers: int | None = None) -> "Executor":
     from exoflow.executors.processes import ProcessExecutor
 
-    return ProcessExecutor(services, **options)
+    return ProcessExecutor(services, workers=max_workers)
 
 
 def _open_memory(url: str) -> "ObjectStore":

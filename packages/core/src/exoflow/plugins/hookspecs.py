@@ -114,7 +114,8 @@ def exoflow_executors() -> Mapping[str, ExecutorFactory]:
     """Name the executors this plugin can run tasks with.
 
     Called once per process, before the first workflow. A task or an engine asks for one by name, and the factory is
-    called with the engine's services (store, codec, where to report) and the user's options.
+    called with the engine's services (store, codec, where to report) and the user's options; an executor that runs several
+    calls at once takes the option ``max_workers``.
 
     Returns:
         Name to factory, for example ``{"ray": make_ray_executor}``. A name claimed twice is a `PluginConflictError`.

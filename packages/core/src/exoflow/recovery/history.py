@@ -9,7 +9,6 @@ from exoflow.journal.records import (
     End,
     Intent,
     Outcome,
-    Released,
     Settlement,
     Submission,
     TimerArmed,
@@ -107,7 +106,9 @@ class History:
         made.extend(o for o in self.outcomes.values() if o.incarnation in latest)
         workflow = self.submission.workflow_id if self.submission is not None else ""
         made.extend(UndoRecord(workflow, self.intents[a].task_id, a) for a in self.intents if a in self.undone)
-        made.extend(Settlement(workflow, self.intents[a].task_id, a, h) for a, h in self.settled.items() if a in self.intents)
+        made.extend(
+            Settlement(workflow, self.intents[a].task_id, a, h) for a, h in self.settled.items() if a in self.intents
+        )
         made.extend(TimerArmed(workflow, task_id, deadline) for task_id, deadline in self.deadlines.items())
         if self.attention is not None:
             made.append(self.attention)

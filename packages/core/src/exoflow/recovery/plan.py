@@ -251,10 +251,13 @@ class _Planner:
             if effects is Effects.ROLLBACK:
                 if intent.attempt not in history.undone and not self._counts(ended_by.get(intent.attempt)):
                     roll_back.append(intent)
-            elif effects is Effects.ONCE and intent.attempt not in history.settled:
-                # A trace says that it happened, but not what came of it: then, too, only `resolve` knows.
-                if intent.attempt not in ended_by or intent.task_id in self.rerun:
-                    resolve.append(intent)
+            # A trace says that it happened, but not what came of it: then, too, only `resolve` knows.
+            elif (
+                effects is Effects.ONCE
+                and intent.attempt not in history.settled
+                and (intent.attempt not in ended_by or intent.task_id in self.rerun)
+            ):
+                resolve.append(intent)
         endangered = self._endangered()
         return RecoveryPlan(
             load=frozenset(t for t in history.current if t in nodes and t not in self.rerun and t not in self.gone),

@@ -46,7 +46,7 @@ def _of_code(function: Any) -> str:
     return "c:" + digest.hexdigest()
 
 
-def _feed(digest: "hashlib._Hash", code: CodeType) -> None:
+def _feed(digest: "hashlib.blake2b", code: CodeType) -> None:
     digest.update(code.co_code)
     digest.update(repr(code.co_names).encode())
     for constant in code.co_consts:

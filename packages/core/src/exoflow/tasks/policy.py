@@ -6,7 +6,7 @@ it is made, so that a task with a contradictory policy cannot be declared.
 
 from collections.abc import Callable, Mapping
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 
@@ -47,16 +47,23 @@ class Checkpoint(StrEnum):
     """``async`` if storing the value took less time than computing it, else ``skip``: measured."""
 
 
-def _choice(kind: type[StrEnum]) -> Callable[[Any], Any]:
-    def convert(value: Any) -> Any:
-        try:
-            return kind(value)
-        except ValueError:
-            raise UnknownOptionError(
-                f"{kind.__name__.lower()}={value!r} is not known; expected one of {', '.join(repr(str(m)) for m in kind)}"
-            ) from None
+E = TypeVar("E", bound=StrEnum)
 
-    return convert
+
+def _choice(kind: type[E], value: Any) -> E:
+    try:
+        return kind(value)
+    except ValueError:
+        known = ", ".join(repr(str(member)) for member in kind)
+        raise UnknownOptionError(f"{kind.__name__.lower()}={value!r} is not known; expected one of {known}") from None
+
+
+def _effects(value: Any) -> Effects:
+    return _choice(Effects, value)
+
+
+def _checkpoint(value: Any) -> Checkpoint:
+    return _choice(Checkpoint, value)
 
 
 def _not_negative(instance: object, attribute: "attrs.Attribute[Any]", value: float | None) -> None:
@@ -77,10 +84,10 @@ class TaskPolicy:
         UnknownOptionError: A value that does not exist, or two that contradict each other.
     """
 
-    effects: Effects = attrs.field(default=Effects.IDEMPOTENT, converter=_choice(Effects))
+    effects: Effects = attrs.field(default=Effects.IDEMPOTENT, converter=_effects)
     deterministic: bool = False
     """The same inputs always give the same value. Failures are never deterministic."""
-    checkpoint: Checkpoint = attrs.field(default=Checkpoint.SYNC, converter=_choice(Checkpoint))
+    checkpoint: Checkpoint = attrs.field(default=Checkpoint.SYNC, converter=_checkpoint)
     retries: int = attrs.field(default=0, validator=_not_negative)
     """How often an attempt that raised one of ``retry_on`` is followed by another."""
     retry_on: tuple[type[BaseException], ...] = (Exception,)

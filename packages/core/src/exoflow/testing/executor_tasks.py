@@ -230,11 +230,15 @@ def meet(mine: str, theirs: str) -> str:
     return mine
 
 
+def _files(folder: str) -> list[str]:
+    return [path.name for path in Path(folder).iterdir()]
+
+
 @task(effects="none")
 async def meet_later(mine: str, folder: str, count: int) -> int:
     note(mine)
     deadline = time.monotonic() + _DEADLINE_S
-    while (found := sum(1 for each in Path(folder).iterdir() if each.name.isdigit())) < count:
+    while (found := sum(1 for each in _files(folder) if each.isdigit())) < count:
         if time.monotonic() > deadline:
             raise TimeoutError(f"only {found} of {count} run at once")
         await asyncio.sleep(0.005)

@@ -35,8 +35,8 @@ from exoflow.engine.events import (
     Finished,
     Persisted,
     Resolved,
-    Undone,
     UndoFailed,
+    Undone,
 )
 from exoflow.errors import UnavailableError, UnserializableResultError, UsageError
 from exoflow.executors.contract import Call, CallKind, Executor, Persistence, Services
@@ -113,7 +113,8 @@ class Stage:
 
     def call(self, task: Any, *args: Any, **options: Any) -> AttemptEvent:
         """Start a call, and wait for what is reported first."""
-        return self.end_of(self.start(task, *args, **options))
+        event: AttemptEvent = self.end_of(self.start(task, *args, **options))
+        return event
 
     def value(self, task: Any, *args: Any, **options: Any) -> Any:
         """Start a call, and return what its function returned."""
@@ -138,7 +139,8 @@ class Stage:
         """Wait until *condition* is true, looking again after each report; return its answer."""
         with self._changed:
             deadline = time.monotonic() + self.deadline_s
-            while not (answer := condition()):
+            while not (answer := condition()) or self.complaints:
+                assert not self.complaints, self.complaints
                 left = deadline - time.monotonic()
                 assert left > 0, f"{what} was not reported; reported were {self.events[-5:]}"
                 self._changed.wait(left)
@@ -183,12 +185,15 @@ class Stage:
         return list(self.store.list("blobs/"))
 
     def close(self) -> None:
-        """Close the executor, and make sure of the reports."""
+        """Let blocked tasks go, and close the executor."""
         if not self._closed:
             self._closed = True
-            for name in ("go", "go-1", "go-2"):
-                self.let_go(name)
+            self.let_go()
             self.executor.close()
+
+    def finish(self) -> None:
+        """Close the executor, and make sure that nothing was wrong with its reports."""
+        self.close()
         assert not self.complaints, self.complaints
 
     def _report(self, event: AttemptEvent) -> None:
@@ -262,7 +267,7 @@ class ExecutorContract:
         """An executor with everything around it."""
         stage = Stage(open_executor, store, folder, self.deadline_s)
         yield stage
-        stage.close()
+        stage.finish()
 
     @pytest.fixture
     def gated_stage(self, open_executor: OpenExecutor, folder: Path) -> Iterator[Stage]:
@@ -272,7 +277,7 @@ class ExecutorContract:
         stage = Stage(open_executor, GatedStore(), folder, self.deadline_s)
         yield stage
         stage.store.gate.set()  # type: ignore[attr-defined]
-        stage.close()
+        stage.finish()
 
     # --- values in, values out ------------------------------------------------------------------------------------
 
@@ -441,7 +446,7 @@ class ExecutorContract:
             assert event.payload.data is not None
             assert stage.read(event.payload) == "ab"
         assert stage.blobs() == []
-        stage.close()
+        stage.finish()
         assert len(stage.events) == 2
 
     @pytest.mark.parametrize("late", [False, True])
@@ -454,7 +459,7 @@ class ExecutorContract:
         assert stage.blobs() == [event.payload.blob]
         assert stage.read(event.payload) == tasks.Big(b"b" * _BLOB)
         assert stage.value_of(event) == tasks.Big(b"b" * _BLOB)
-        stage.close()  # which complains if the bytes were not there when they were reported
+        stage.finish()  # which complains if the bytes were not there when they were reported
         assert stage.of(attempt) == [event]
 
     def test_before_nothing_is_reported_while_the_store_is_at_it(self, gated_stage: Stage) -> None:
@@ -554,7 +559,7 @@ class ExecutorContract:
             task = tasks.add_later if number % 10 == 0 else tasks.add
             attempts[stage.start(task, number, persistence=Persistence(mode))] = number
         stage.wait_for(lambda: len(stage.events) >= self.many, f"each of {self.many} calls")
-        stage.close()
+        stage.finish()
         assert sorted(event.attempt for event in stage.events) == sorted(attempts)
         for event in stage.events:
             assert stage.value_of(event) == attempts[event.attempt] + 1
@@ -636,7 +641,7 @@ class ExecutorContract:
     def test_closing_twice_is_harmless_and_ends_the_reports(self, stage: Stage) -> None:
         stage.start(tasks.block_later, stage.path("begun"), stage.path("ended"))
         stage.wait_for_file("begun")
-        stage.close()
+        stage.finish()
         stage.executor.close()
         assert stage.events == []
 
@@ -658,7 +663,7 @@ class ExecutorContract:
 
     @pytest.mark.parametrize("how", ["stored", "live", "stored later", "live later"])
     def test_an_undo_is_called_with_what_was_kept_for_it(self, stage: Stage, how: str) -> None:
-        arguments = (stage.path("undone"),), {}
+        arguments: Any = (stage.path("undone"),), {}
         inputs = [stage.payload(arguments, "intent") if "stored" in how else Live(arguments)]
         task = tasks.undoable_later if "later" in how else tasks.undoable
         attempt = stage.start(task, kind=CallKind.UNDO, inputs=inputs)

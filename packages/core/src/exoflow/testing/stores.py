@@ -668,7 +668,7 @@ class ObjectStoreContract:
 
         def lock() -> None:
             try:
-                while asked < self.race_rounds:
+                while asked < 50 * self.race_rounds:
                     _lock(store, "key").release()
             finally:
                 done.set()

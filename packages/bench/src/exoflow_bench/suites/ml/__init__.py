@@ -1,0 +1,1 @@
+"""Training a model on real images: ingest in chunks, augment for each epoch, train, evaluate."""

@@ -1,0 +1,429 @@
+"""Workflows move to exactly one heir, and take with them exactly what counts."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from exoflow.errors import FencedError, UnavailableError, WorkflowNotFoundError, WorkflowRunningError
+from exoflow.journal import adoption, claims, records
+from exoflow.journal.layout import OPEN, open_key
+from exoflow.journal.ownership import look_up
+from exoflow.journal.reader import read_journal
+
+World, Controller, Make = Any, Any, Any
+
+
+def test_the_workflow_of_a_crashed_controller_goes_on_elsewhere_with_all_its_records(world: World) -> None:
+    first, second = world.controller(), world.controller()
+    mine = first.submit()
+    first.outcome(mine, "a")
+    before = world.history(mine)
+    first.crash()
+
+    acquired = second.acquire(mine)
+
+    assert acquired.records == before
+    assert not acquired.finished
+    assert world.owner(mine) == second.id
+    assert world.history(mine) == before
+    second.outcome(mine, "b")
+    assert [getattr(r, "task_id", "") for r in world.history(mine)] == ["", "a", "b"]
+
+
+def test_a_running_workflow_is_refused_with_the_name_of_its_owner(world: World) -> None:
+    first, second = world.controller(), world.controller()
+    mine = first.submit("order/17")
+
+    with pytest.raises(WorkflowRunningError, match=first.id):
+        second.acquire(mine)
+    assert first.acquire(mine).records == world.history(mine)
+
+
+def test_an_unknown_id_is_not_found(world: World) -> None:
+    with pytest.raises(WorkflowNotFoundError):
+        world.controller().acquire("nobody")
+    with pytest.raises(WorkflowNotFoundError):
+        world.controller().acquire("j0123456789abcde-1")
+
+
+def test_a_finished_workflow_is_answered_without_moving(world: World) -> None:
+    first, second = world.controller(), world.controller()
+    mine = first.submit()
+    first.end(mine)
+
+    acquired = second.acquire(mine)
+
+    assert acquired.finished
+    assert world.owner(mine) == first.id
+    first.crash()
+    assert second.acquire(mine).finished
+    assert world.owner(mine) == first.id
+
+
+def test_workflows_nobody_asked_for_are_given_up_and_can_be_claimed_by_others(world: World) -> None:
+    first, second, third = world.controller(), world.controller(), world.controller()
+    wanted, other, named = first.submit(), first.submit(), first.submit("named")
+    first.outcome(other, "a")
+    first.crash()
+
+    second.acquire(wanted)
+
+    assert third.acquire(other).records == world.history(other)
+    assert world.owner(other) == third.id
+    assert third.acquire(named).epoch == 2
+    assert world.owner(named) == third.id
+    assert world.owner(wanted) == second.id
+    with pytest.raises(WorkflowRunningError):
+        second.acquire(other)
+
+
+def test_an_heir_can_claim_back_what_it_gave_up(world: World) -> None:
+    first, second, third = world.controller(), world.controller(), world.controller()
+    wanted, other = first.submit(), first.submit()
+    first.crash()
+    second.acquire(wanted)
+
+    assert not second.acquire(other).finished
+
+    assert world.owner(other) == second.id
+    with pytest.raises(WorkflowRunningError):
+        third.acquire(other)
+
+
+def test_a_journal_that_gave_something_up_stays_listed_until_nothing_is_left(world: World) -> None:
+    first, second = world.controller(), world.controller()
+    all_of_it, a, b = world.controller(), first.submit(), first.submit()
+    second.submit()
+    first.crash()
+
+    all_of_it.acquire(a)
+
+    assert open_key(first.id) in world.objects(OPEN)
+    second.crash()
+    assert all_of_it.adopt(second.id).keys() == {f"{second.id}-1"}
+    assert open_key(second.id) not in world.objects(OPEN)
+    assert all_of_it.acquire(b)
+
+
+def test_a_retired_controllers_workflows_move_by_claim_without_a_seal(world: World) -> None:
+    first, second, third = world.controller(), world.controller(), world.controller()
+    mine = first.submit()
+    first.outcome(mine, "a")
+    first.retire()
+
+    acquired = second.acquire(mine)
+
+    assert acquired.epoch == 1
+    assert [type(r) for r in acquired.records] == [records.Submission, records.Outcome]
+    assert world.owner(mine) == second.id
+    with pytest.raises(WorkflowRunningError):
+        third.acquire(mine)
+    second.crash()
+    third.outcome_before = world.history(mine)
+    assert third.acquire(mine).records == third.outcome_before
+
+
+def test_an_heir_that_died_before_writing_anything_leaves_both_journals_to_the_next(world: World) -> None:
+    first, second, third = world.controller(), world.controller(), world.controller()
+    mine, theirs = first.submit(), second.submit()
+    first.outcome(mine, "a")
+    first.crash()
+    adoption.seal(world.store, first.id, second.id)
+    second.crash()
+
+    assert [type(r) for r in third.acquire(mine).records] == [records.Submission, records.Outcome]
+    assert world.owner(mine) == third.id
+    assert third.acquire(theirs)
+    adopted = [r for r in read_journal(world.store, third.id).records if isinstance(r, records.Adopted)]
+    assert [a.journal_id for a in adopted] == [first.id, second.id]
+
+
+def test_a_journal_sealed_by_an_heir_that_died_is_found_by_the_next_heir(world: World) -> None:
+    first, second, third, fourth = (world.controller() for _ in range(4))
+    lost = first.submit()
+    theirs = second.submit()
+    first.crash()
+    adoption.seal(world.store, first.id, second.id)
+    second.crash()
+    third.adopt(second.id, lambda workflow_id: workflow_id == theirs)
+
+    with pytest.raises(WorkflowRunningError):
+        fourth.acquire(lost)
+
+    assert adoption.orphans(world.store, third.id) == [first.id]
+    assert third.adopt(first.id).keys() == {lost}
+    assert adoption.orphans(world.store, third.id) == []
+    assert world.owner(lost) == third.id
+
+
+def test_what_a_sleeping_writer_appends_after_the_seal_counts_for_nobody(world: World) -> None:
+    first, second = world.controller(), world.controller()
+    mine = first.submit()
+    first.sleep()
+    acquired = second.acquire(mine)
+
+    with pytest.raises(FencedError) as caught:
+        first.end(mine)
+
+    assert caught.value.heir == second.id
+    assert world.history(mine) == acquired.records
+    with pytest.raises(FencedError):
+        first.outcome(mine, "a")
+    second.outcome(mine, "b")
+    assert [getattr(r, "task_id", "") for r in world.history(mine)] == ["", "b"]
+
+
+def test_no_reader_believes_an_end_that_the_heir_may_not_have_read(world: World) -> None:
+    first, second, third = world.controller(), world.controller(), world.controller()
+    mine = first.submit()
+    first.sleep()
+    adoption.seal(world.store, first.id, second.id)
+    with pytest.raises(FencedError):
+        first.end(mine)
+
+    standing = look_up(world.store, mine, world.now)
+    assert standing is not None
+    assert not standing.history.settled
+    with pytest.raises(WorkflowRunningError):
+        third.acquire(mine)
+
+
+def test_two_writers_that_take_each_other_for_dead_leave_workflows_to_be_claimed(world: World) -> None:
+    first, second, third = world.controller(), world.controller(), world.controller()
+    mine, theirs = first.submit(), second.submit()
+    adoption.seal(world.store, first.id, second.id)
+    adoption.seal(world.store, second.id, first.id)
+
+    for controller, workflow_id in ((first, mine), (second, theirs)):
+        with pytest.raises(FencedError):
+            controller.end(workflow_id)
+        assert third.acquire(workflow_id).records
+        assert world.owner(workflow_id) == third.id
+
+
+def test_the_controller_that_replaces_its_own_journal_keeps_what_it_believed_and_no_more(world: World) -> None:
+    old = world.controller()
+    mine = old.submit()
+    old.outcome(mine, "a")
+    believed = world.history(mine)
+    old.writer.abandon()
+    new = world.controller()
+    # What a flush of unknown outcome left behind.
+    late = old.writer
+    late._end = None
+    if late._append.__name__ == "_create_objects":
+        late.append([records.encode(records.End(mine, "succeeded", "", 1.0))])
+        late.batches -= 1
+
+    adoption.succeed(world.store, old.writer, new.writer, [records.encode(record) for record in believed])
+
+    assert world.history(mine) == believed
+    assert world.owner(mine) == new.id
+
+
+def test_the_controller_whose_own_journal_was_taken_over_stops(world: World) -> None:
+    old, heir, new = world.controller(), world.controller(), world.controller()
+    mine = old.submit()
+    old.sleep()
+    heir.acquire(mine)
+
+    with pytest.raises(FencedError):
+        adoption.succeed(world.store, old.writer, new.writer, [])
+    assert world.owner(mine) == heir.id
+
+
+# --- claims ---------------------------------------------------------------------------------------------------------
+
+
+def test_an_id_is_given_once(world: World) -> None:
+    first, second = world.controller(), world.controller()
+    first.submit("order")
+
+    assert adoption.begin(world.store, second.writer, "order", world.now) is None
+    assert adoption.begin(world.store, first.writer, "order", world.now) is None
+
+
+def test_a_claimed_id_without_a_submission_is_refused_while_its_claimant_lives(world: World) -> None:
+    first, second = world.controller(), world.controller()
+    assert adoption.begin(world.store, first.writer, "order", world.now) == 1
+
+    with pytest.raises(WorkflowRunningError):
+        adoption.begin(world.store, second.writer, "order", world.now)
+    with pytest.raises(WorkflowRunningError):
+        second.acquire("order")
+    assert adoption.begin(world.store, first.writer, "order", world.now) == 1
+
+
+@pytest.mark.parametrize("ending", ["crash", "retire"])
+def test_a_claimed_id_without_a_submission_is_free_once_its_journal_is_closed(world: World, ending: str) -> None:
+    first, second = world.controller(), world.controller()
+    adoption.begin(world.store, first.writer, "order", world.now)
+    getattr(first, ending)()
+
+    assert second.submit("order") == "order"
+
+    assert world.owner("order") == second.id
+    assert world.history("order")[0].generation == 2
+
+
+def test_a_submission_whose_claim_was_lost_is_ignored(world: World, make: Make) -> None:
+    first, second, third = world.controller(), world.controller(), world.controller()
+    first.submit("order")
+    second.append(make.submission("order", 99))
+    second.crash()
+    first.crash()
+
+    assert third.adopt(second.id) == {}
+    assert third.acquire("order").records == [make.submission("order", 1)]
+
+
+def test_a_submission_whose_claim_arrives_after_the_take_over_is_not_lost(world: World, make: Make) -> None:
+    first, second, third = world.controller(), world.controller(), world.controller()
+    first.append(make.submission("order", 1))
+    first.sleep()
+    assert second.adopt(first.id) == {}
+
+    claims.claim(world.store, "order", 1, first.id, since=2)
+
+    assert third.acquire("order").records == [make.submission("order", 1)]
+    assert world.owner("order") == third.id
+
+
+def test_what_a_journal_said_of_a_workflow_before_it_claimed_it_does_not_count(world: World, make: Make) -> None:
+    first, second, third = world.controller(), world.controller(), world.controller()
+    second.append(make.submission("order", 77), make.outcome("order", "spurious", "x.1.1"))
+    first.submit("order")
+    first.retire()
+    second.acquire("order")
+
+    assert world.history("order") == [make.submission("order", 1)]
+    second.crash()
+    assert third.acquire("order").records == [make.submission("order", 1)]
+
+
+def test_records_repeated_for_a_claim_that_was_lost_change_nothing(world: World, make: Make) -> None:
+    first, second, third, fourth = (world.controller() for _ in range(4))
+    first.submit("order")
+    first.retire()
+    second.append(make.submission("order", 1))  # died before the claim, or lost it
+    third.acquire("order")
+    third.outcome("order", "a")
+    second.crash()
+
+    assert fourth.adopt(second.id) == {}
+    assert world.owner("order") == third.id
+    assert len(world.history("order")) == 2
+
+
+# --- racing ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ending", ["crash", "retire"])
+def test_of_many_that_acquire_at_once_exactly_one_succeeds(
+    world: World, ending: str, together: Callable[..., list[Any]]
+) -> None:
+    first = world.controller()
+    mine, other = first.submit(), first.submit()
+    contenders = [world.controller() for _ in range(4)]
+    getattr(first, ending)()
+
+    answers = together([lambda c=c: c.acquire(mine) for c in contenders])
+
+    won = [c.id for c, answer in zip(contenders, answers, strict=True) if isinstance(answer, adoption.Acquired)]
+    lost = [answer for answer in answers if not isinstance(answer, adoption.Acquired)]
+    assert len(won) == 1
+    assert all(isinstance(answer, WorkflowRunningError) for answer in lost)
+    assert world.owner(mine) == won[0]
+    assert world.history(mine)
+    assert world.history(other)
+
+
+def test_of_many_that_begin_at_once_exactly_one_succeeds(world: World, together: Callable[..., list[Any]]) -> None:
+    contenders = [world.controller() for _ in range(4)]
+
+    def begin(controller: Controller) -> Any:
+        return adoption.begin(world.store, controller.writer, "order", world.now)
+
+    answers = together([lambda c=c: begin(c) for c in contenders])
+
+    assert sorted(str(a) for a in answers if not isinstance(a, WorkflowRunningError)) == ["1"]
+
+
+# --- crashing -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("done", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("ending", ["crash", "retire", "adopted"])
+def test_an_acquirer_that_dies_anywhere_leaves_everything_to_the_next(
+    world: World, ending: str, done: bool, make: Make
+) -> None:
+    struck = True
+    number = 0
+    while struck:
+        number += 1
+        first = world.controller()
+        mine, other, named = first.submit(), first.submit(), first.submit(f"named-{ending}-{done}-{number}")
+        for workflow_id in (mine, other, named):
+            first.outcome(workflow_id, "a")
+        expected = {workflow_id: world.history(workflow_id) for workflow_id in (mine, other, named)}
+        if ending == "adopted":
+            between = world.controller()
+            first.crash()
+            adoption.seal(world.store, first.id, between.id)
+            between.crash()
+        else:
+            getattr(first, ending)()
+        plan = make.CrashAt(10**9, done=done)
+        dying = world.controller(make.FaultyStore(world.store, plan))
+        plan.number = plan.changes + number
+        struck = False
+        try:
+            dying.acquire(mine)
+            dying.acquire(named)
+        except make.SimulatedCrash:
+            struck = True
+        dying.crash()
+
+        heir = world.controller()
+        for workflow_id, history in expected.items():
+            assert heir.acquire(workflow_id).records == history
+            assert world.owner(workflow_id) == heir.id
+            assert world.history(workflow_id) == history
+        heir.retire()
+    assert number > 3
+
+
+def test_a_writer_that_owes_a_length_does_not_retire(world: World, make: Make) -> None:
+    first, third = world.controller(), world.controller()
+    mine = first.submit()
+    first.crash()
+    plan = make.CrashAt(10**9, done=True)
+    faulty = make.FaultyStore(world.store, plan)
+    second = world.controller(faulty)
+    faulty.plan = _lost_seal(make, first.id)
+    with pytest.raises(UnavailableError):
+        second.acquire(mine)
+    faulty.plan = None
+
+    second.retire()
+    world.pass_time()
+
+    assert third.acquire(mine).records
+    assert world.owner(mine) == third.id
+
+
+def _lost_seal(make: Make, victim: str) -> Callable[[Any], Any]:
+    """A plan by which the seal of *victim* lands, but neither is that answered nor can it be read back."""
+    sealed = False
+
+    def plan(call: Any) -> Any:
+        nonlocal sealed
+        if not call.key.startswith(f"journals/{victim}/"):
+            return None
+        if call.verb == "create":
+            sealed = True
+            return make.LoseAnswer(happens=True)
+        return make.Refuse() if sealed and call.verb == "read" else None
+
+    return plan
