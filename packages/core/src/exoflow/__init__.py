@@ -4,6 +4,8 @@ Declare functions with `task`, bind them into a DAG, and `run` it under an id. A
 `resume` it: what was committed is not done again, and what was not is done again only where that can never be seen.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from exoflow.api import (
     cancel,
     delete,
@@ -21,8 +23,6 @@ from exoflow.api import (
     start_many,
     status,
 )
-from exoflow.engine.engine import Engine
-from exoflow.engine.handle import Handle
 from exoflow.errors import (
     ArgumentError,
     CodeChangedError,
@@ -58,6 +58,10 @@ from exoflow.tasks.task import Task, task
 from exoflow.tasks.verdicts import DidNotHappen, Happened, Unknown
 from exoflow.tasks.waits import sleep, wait_for_event
 
+if TYPE_CHECKING:
+    from exoflow.engine.engine import Engine
+    from exoflow.engine.handle import Handle
+
 __version__ = "0.1.0"
 
 __all__ = [
@@ -72,3 +76,18 @@ __all__ = [
     "result", "resume", "resume_all", "run", "send_event", "settle", "show", "sleep", "start", "start_many", "status",
     "task", "wait_for_event",
 ]  # fmt: skip
+
+_LATER = {"Engine": "exoflow.engine.engine", "Handle": "exoflow.engine.handle"}
+
+
+def __getattr__(name: str) -> Any:
+    # The engine is worth a tenth of a second; who only declares tasks, as every worker process does, need not pay it.
+    if name in _LATER:
+        import importlib
+
+        return getattr(importlib.import_module(_LATER[name]), name)
+    raise AttributeError(f"module 'exoflow' has no attribute {name!r}")
+
+
+def __dir__() -> Any:
+    return sorted({*globals(), *_LATER})

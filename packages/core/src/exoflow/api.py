@@ -1,19 +1,24 @@
 """What `import exoflow` offers as functions: each does what the method of `Engine` of that name does.
 
 They share one engine for each combination of storage and executor, opened when first asked for and closed with the process.
+The engine itself is imported with the first of them: a module that only declares tasks, and every worker process
+that only runs them, pays for neither the journal nor an event loop.
 """
+
+from __future__ import annotations
 
 import atexit
 import os
 import threading
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from exoflow.engine.engine import Engine
-from exoflow.engine.handle import Handle
-from exoflow.graph.node import Node
-from exoflow.journal.garbage import GarbageReport
-from exoflow.status import WorkflowDetail, WorkflowInfo, WorkflowStatus
+if TYPE_CHECKING:
+    from exoflow.engine.engine import Engine
+    from exoflow.engine.handle import Handle
+    from exoflow.graph.node import Node
+    from exoflow.journal.garbage import GarbageReport
+    from exoflow.status import WorkflowDetail, WorkflowInfo, WorkflowStatus
 
 __all__ = [
     "cancel", "delete", "engine", "fork", "gc", "list", "result", "resume", "resume_all", "run", "send_event",
@@ -31,6 +36,8 @@ def engine(storage: str | os.PathLike[str] | None = None, executor: str = "threa
         storage: A URL or a path; ``EXOFLOW_STORAGE`` when None, and without that ``memory://``.
         executor: The name of an executor.
     """
+    from exoflow.engine.engine import Engine
+
     url = os.fspath(storage) if storage is not None else os.environ.get("EXOFLOW_STORAGE", "memory://")
     with _lock:
         found = _engines.get((url, executor))
@@ -83,7 +90,7 @@ def start_many(
     name: str | None = None,
     storage: str | os.PathLike[str] | None = None,
     executor: str = "thread",
-) -> "list_[Handle]":
+) -> list_[Handle]:
     """Start many workflows together; see `Engine.start_many`."""
     return engine(storage, executor).start_many(nodes, metadata=metadata, name=name)
 
@@ -99,7 +106,7 @@ def resume(
     return engine(storage, executor).resume(workflow_id, accept_code_change=accept_code_change)
 
 
-def resume_all(*, storage: str | os.PathLike[str] | None = None, executor: str = "thread") -> "list_[Handle]":
+def resume_all(*, storage: str | os.PathLike[str] | None = None, executor: str = "thread") -> list_[Handle]:
     """Go on with every workflow that can be resumed; see `Engine.resume_all`."""
     return engine(storage, executor).resume_all()
 

@@ -172,6 +172,8 @@ def restore(payload: Payload, codec: Codec, store: ObjectStore) -> Any:
             raise CorruptCheckpointError(payload.blob, "its checksum differs from the recorded one")
     if len(payload.lengths) == 1:
         return codec.decode((memoryview(data),))
+    if memoryview(data).readonly:
+        data = bytearray(data)  # arrays over it are to be as writable as those that never left memory
     view, end, parts = memoryview(data), 0, []
     for length in payload.lengths:
         start = _aligned(end)

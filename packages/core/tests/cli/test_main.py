@@ -188,6 +188,18 @@ def test_an_interrupted_run_in_memory_promises_nothing(run, engine, tmp_path, mo
     assert "resume" not in done.stderr
 
 
+def test_a_run_interrupted_before_it_was_accepted_is_given_again(run, engine, tmp_path, monkeypatch):
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    tmp_path.joinpath("trip.py").write_text("import exoflow.tasks.task as t\nbook = t.task(lambda: 1).bind()\n")
+    monkeypatch.setattr(engine, "start", interrupt)
+
+    done = run("run", "trip:book", "--workflow-id", "t")
+
+    assert (done.exit_code, done.stderr) == (130, "interrupted; give the same command again\n")
+
+
 def test_a_run_that_needs_a_person_says_what_to_do_and_then_how_to_resume(run, engine):
     engine.outcome = NeedsAttentionError("trip-42", "pay", "its outcome is unknown")
 

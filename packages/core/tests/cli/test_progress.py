@@ -49,15 +49,28 @@ def test_a_long_run_says_how_far_it_is_and_sums_up(capsys):
 def test_what_goes_wrong_is_told_when_the_run_is_long(capsys):
     with ProgressObserver(terminal=False, after_s=0.0, line_every_s=0.01) as progress:
         until(lambda: progress.shown)
-        happen(progress, "task_retried", "pay", number=1, problem="TimeoutError")
+        happen(progress, "task_failed", "pay", number=1, problem="TimeoutError")
+        happen(progress, "task_retried", "pay", number=2)
         happen(progress, "task_failed", "pay", number=2, problem="ValueError: none")
         happen(progress, "task_undone", "seat")
 
     err = capsys.readouterr().err
-    assert "pay#1 is tried again: TimeoutError\n" in err
+    assert "pay#1 failed: TimeoutError\n" in err
+    assert "pay#2 is tried again\n" in err
     assert "pay#2 failed: ValueError: none\n" in err
     assert "seat was undone\n" in err
-    assert "1 failed" in err
+    assert "1 attempts repeated, 1 failed in" in err
+
+
+def test_a_task_that_succeeds_in_the_end_has_not_failed(capsys):
+    progress = ProgressObserver(silent=True, terminal=False)
+    happen(progress, "task_started", "pay", number=1)
+    happen(progress, "task_failed", "pay", number=1)
+    happen(progress, "task_retried", "pay", number=2)
+    assert progress._counts()[2] == "pay"
+    happen(progress, "task_finished", "pay", number=2)
+
+    assert progress.summary().startswith("1 tasks run, 1 attempts repeated in")
 
 
 def test_several_workflows_are_counted_together(capsys):

@@ -27,24 +27,24 @@ def _notes(error):
     return "\n".join(getattr(error, "__notes__", ()))
 
 
-class WithState(Exception):
+class StatefulError(Exception):
     def __init__(self, a, b):
         super().__init__(a, b)
         self.more = {"a": a}
 
 
-class TakesMore(Exception):
+class PairError(Exception):
     def __init__(self, a, b):
         super().__init__(f"{a} and {b}")
 
 
-class HoldsALock(Exception):
+class LockedError(Exception):
     def __init__(self):
         super().__init__("locked")
         self.lock = threading.Lock()
 
 
-class NamesAnObject(Exception):
+class ThingError(Exception):
     pass
 
 
@@ -52,12 +52,12 @@ class Thing:
     pass
 
 
-class CannotBeSaid(Exception):
+class SpeechlessError(Exception):
     def __str__(self):
         raise RuntimeError("speechless")
 
 
-class IsReducedToNothing(Exception):
+class IrreducibleError(Exception):
     def __reduce__(self):
         raise RuntimeError("irreducible")
 
@@ -69,8 +69,8 @@ class IsReducedToNothing(Exception):
         KeyError("k"),
         OSError(2, "missing", "f"),
         UnicodeDecodeError("utf-8", b"\xff", 0, 1, "bad"),
-        WithState(1, [2]),
-        NamesAnObject(Thing()),
+        StatefulError(1, [2]),
+        ThingError(Thing()),
         ExceptionGroup("some", [ValueError(1), TypeError(2)]),
         StopIteration(3),
     ],
@@ -88,11 +88,14 @@ def test_what_survives_a_pickle_stays_what_it_is(error):
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (TakesMore(1, 2), "TakesMore: 1 and 2"),
-        (HoldsALock(), "HoldsALock: locked"),
-        (CannotBeSaid(), "CannotBeSaid: <its message could not be made: RuntimeError>"),
-        (IsReducedToNothing("x"), "IsReducedToNothing: x"),
-        (SystemExit(2), "SystemExit: the task called sys.exit(2); a task ends by returning a value or raising an error"),
+        (PairError(1, 2), "PairError: 1 and 2"),
+        (LockedError(), "LockedError: locked"),
+        (SpeechlessError(), "SpeechlessError: <its message could not be made: RuntimeError>"),
+        (IrreducibleError("x"), "IrreducibleError: x"),
+        (
+            SystemExit(2),
+            "SystemExit: the task called sys.exit(2); a task ends by returning a value or raising an error",
+        ),
         (KeyboardInterrupt(), "KeyboardInterrupt"),
         (asyncio.CancelledError("by hand"), "asyncio.exceptions.CancelledError: by hand"),
     ],
@@ -100,7 +103,7 @@ def test_what_survives_a_pickle_stays_what_it_is(error):
 )
 def test_what_does_not_survive_is_replaced_by_what_says_the_same(error, said):
     error = _raised(error)
-    if not isinstance(error, CannotBeSaid):
+    if not isinstance(error, SpeechlessError):
         error.add_note("mind the gap")
     found = portable(error)
     assert type(found) is TaskError
@@ -108,7 +111,7 @@ def test_what_does_not_survive_is_replaced_by_what_says_the_same(error, said):
     assert str(again).endswith(said)
     assert again.type_name.endswith(type(error).__qualname__)
     assert again.kinds[-1] == "BaseException"
-    if not isinstance(error, CannotBeSaid):
+    if not isinstance(error, SpeechlessError):
         assert "mind the gap" in _notes(again)
         assert "in _raised" in _notes(again)
 
@@ -124,7 +127,7 @@ def test_doing_it_twice_changes_nothing():
     notes = list(once.__notes__)
     twice = portable(_raised(_through_a_record(once)))
     assert twice.__notes__ == notes
-    stand_in = portable(_raised(HoldsALock()))
+    stand_in = portable(_raised(LockedError()))
     assert portable(stand_in) is stand_in
 
 
@@ -132,13 +135,8 @@ def test_an_error_that_was_never_raised_gets_no_note():
     assert not hasattr(portable(ValueError("no")), "__notes__")
 
 
-def test_a_traceback_without_end_is_cut_in_the_middle():
-    def dig(depth):
-        exec(f"def level_{depth}(f): f()\nlevel_{depth}(lambda: dig(depth + 1))" if depth < 300 else "1 / 0", globals() | locals())
-
-    with pytest.raises(ZeroDivisionError) as caught:
-        dig(0)
-    (note,) = portable(caught.value).__notes__
+def test_a_traceback_of_any_length_is_cut_in_the_middle():
+    (note,) = portable(_raised(ValueError("x" * 200_000 + "the end"))).__notes__
     assert len(note) < 70_000
     assert note.startswith("Where the task raised it:\nTraceback")
-    assert note.endswith("ZeroDivisionError: division by zero")
+    assert note.endswith("the end")

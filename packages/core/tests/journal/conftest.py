@@ -192,6 +192,15 @@ def world(store: ObjectStore) -> World:
     return World(store)
 
 
+@pytest.fixture(params=["memory-before", "bucket-after", "disk-after"])
+def mortal(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[World, bool]]:
+    """A world to die in at every change of the store, and whether each deadly change is made."""
+    kind, moment = request.param.split("-")
+    store = make_store(kind, tmp_path)
+    yield World(store), moment == "after"
+    store.close()
+
+
 @pytest.fixture
 def make() -> Any:
     """What tests make things with: this module."""

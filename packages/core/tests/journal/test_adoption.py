@@ -353,11 +353,9 @@ def test_of_many_that_begin_at_once_exactly_one_succeeds(world: World, together:
 # --- crashing -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("done", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("ending", ["crash", "retire", "adopted"])
-def test_an_acquirer_that_dies_anywhere_leaves_everything_to_the_next(
-    world: World, ending: str, done: bool, make: Make
-) -> None:
+def test_an_acquirer_that_dies_anywhere_leaves_everything_to_the_next(mortal: Any, ending: str, make: Make) -> None:
+    world, done = mortal
     struck = True
     number = 0
     while struck:

@@ -68,7 +68,7 @@ def test_a_flipped_byte_is_an_error_or_a_torn_tail(make: Any) -> None:
 
 def test_a_damaged_tail_is_found_where_the_length_is_known(make: Any) -> None:
     store, first = written(make)
-    heir = make.World(store).controller()
+    heir = first.world.controller()
     first.writer.abandon()
     heir.adopt(first.id)
     change(store, segment_key(first.id, 1), -1)

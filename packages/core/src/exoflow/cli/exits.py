@@ -89,12 +89,13 @@ def resume_command(settings: Settings) -> str | None:
 
 def _message(error: BaseException, settings: Settings) -> str:
     command = resume_command(settings)
-    if isinstance(error, KeyboardInterrupt):
-        if command is None:
-            return "interrupted" + ("; storage was in memory, so nothing is left of it" if settings.following else "")
-        return f"interrupted; nothing that was recorded is lost. Go on with: {command}"
-    if getattr(error, "exoflow_simulated_crash", False):
-        return f"{error}." + (f" Go on with: {command}" if command else "")
+    if isinstance(error, KeyboardInterrupt) or getattr(error, "exoflow_simulated_crash", False):
+        what = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error)
+        if command is not None:
+            return f"{what}; nothing that was recorded is lost. Go on with: {command}"
+        if settings.following:
+            return f"{what}; storage was in memory, so nothing is left of it"
+        return f"{what}; give the same command again" if settings.starting else what
     if isinstance(error, click.ClickException):
         return f"error: {error.format_message()}"
     if not isinstance(error, ExoFlowError):

@@ -49,7 +49,8 @@ class ProgressObserver:
         self._clock = clock
         self._mutex = threading.Lock()
         self._totals: dict[str, int] = {}
-        self._loaded = self._finished = self._failed = 0
+        self._loaded = self._finished = self._retried = 0
+        self._failed: set[tuple[str, str]] = set()
         self._running: dict[tuple[str, str], None] = {}
         self._notes: list[str] = []
         self._stop = threading.Event()
@@ -66,16 +67,21 @@ class ProgressObserver:
         with self._mutex:
             if happening.tasks_total > self._totals.get(happening.workflow_id, 0):
                 self._totals[happening.workflow_id] = happening.tasks_total
-            if moment is Moment.TASK_STARTED:
+            if moment is Moment.TASK_STARTED or moment is Moment.TASK_RETRIED:
                 self._running[key] = None
+                if moment is Moment.TASK_RETRIED:
+                    self._failed.discard(key)
+                    self._retried += 1
+                    self._notes.append(_note(happening))
             elif moment is Moment.TASK_FINISHED:
                 self._running.pop(key, None)
                 self._finished += 1
             elif moment is Moment.TASK_LOADED:
                 self._loaded += 1
-            elif moment in (Moment.TASK_FAILED, Moment.TASK_RETRIED, Moment.TASK_UNDONE):
+            elif moment is Moment.TASK_FAILED or moment is Moment.TASK_UNDONE:
                 self._running.pop(key, None)
-                self._failed += moment is Moment.TASK_FAILED
+                if moment is Moment.TASK_FAILED:
+                    self._failed.add(key)
                 self._notes.append(_note(happening))
 
     # --- while it runs ------------------------------------------------------------------------------------------
@@ -103,8 +109,10 @@ class ProgressObserver:
             parts = [f"{self._finished} tasks run"]
             if self._loaded:
                 parts.append(f"{self._loaded} loaded")
+            if self._retried:
+                parts.append(f"{self._retried} attempts repeated")
             if self._failed:
-                parts.append(f"{self._failed} failed")
+                parts.append(f"{len(self._failed)} failed")
         return f"{', '.join(parts)} in {duration(self._clock() - self._began)}"
 
     def _watch(self) -> None:

@@ -78,7 +78,7 @@ def run(target: str, workflow_id: str | None, name: str | None, inputs: dict[str
             name=name or found.name,
         )
 
-    _follow(start, options, workflow_id)
+    _follow(start, options)
 
 
 @click.command()
@@ -111,7 +111,7 @@ def resume(workflow_id: str | None, everything: bool, accept_code_change: bool, 
     def start(engine: "exoflow.Engine") -> "exoflow.Handle":
         return with_code(engine, chosen, lambda: engine.resume(chosen, accept_code_change=accept_code_change))
 
-    _follow(start, options, chosen)
+    _follow(start, options)
 
 
 @click.command()
@@ -131,12 +131,10 @@ def fork(workflow_id: str, from_task: str, new_id: str | None, **options: Any) -
     def start(engine: "exoflow.Engine") -> "exoflow.Handle":
         return with_code(engine, workflow_id, lambda: engine.fork(workflow_id, from_task, new_id=new_id))
 
-    _follow(start, options, new_id)
+    _follow(start, options)
 
 
-def _follow(
-    start: "Callable[[exoflow.Engine], exoflow.Handle]", options: dict[str, Any], workflow_id: str | None
-) -> None:
+def _follow(start: "Callable[[exoflow.Engine], exoflow.Handle]", options: dict[str, Any]) -> None:
     from exoflow.cli.progress import ProgressObserver
 
     current = settings()
@@ -146,8 +144,7 @@ def _follow(
         progress,
         open_engine(**options, observers=(progress,)) as engine,
     ):
-        if workflow_id is not None:  # an interrupt may come before there is a handle
-            current.following[:] = [workflow_id]
+        current.starting = True
         handle = start(engine)
         current.following[:] = [handle.workflow_id]
         value = handle.result()

@@ -40,6 +40,8 @@ class Settings:
     debug: bool = False
     following: list[str] = attrs.field(factory=list)
     """Workflows this invocation runs: what to resume if it is interrupted."""
+    starting: bool = False
+    """It is about to run one, which may not be recorded yet."""
 
     @property
     def storage_or_memory(self) -> str:

@@ -13,8 +13,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from functools import partial
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from exoflow.engine import events as ev
@@ -57,6 +57,22 @@ _TURN_EVENTS = 256
 _REPORTS = (ev.Finished, ev.Failed, ev.Undone, ev.UndoFailed, ev.Resolved)
 
 
+class Timer:
+    """A call to be made later, unless it is cancelled."""
+
+    __slots__ = ("call", "handle")
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self.call: Callable[[], None] | None = call
+        self.handle: asyncio.TimerHandle | None = None
+
+    def cancel(self) -> None:
+        """Make it not happen. In a turn, on whatever thread; asyncio's own cancel only counts what is left to sweep."""
+        self.call = None
+        if self.handle is not None:
+            self.handle.cancel()
+
+
 class Controller:
     """Runs workflows until it is closed, fenced, or its journal fails.
 
@@ -93,7 +109,7 @@ class Controller:
         self._default_executor = executor
         self._make_executor = make_executor
         self._executors: dict[str, Executor] = {}
-        self._services = Services(store, codec, self._report)
+        self._services = Services(store, codec, self._report, self._report_and_turn)
         self._reach = reach
         self._teller = Teller(observers) if observers else None
         self._recorder = Recorder(codec, store)
@@ -104,7 +120,9 @@ class Controller:
         """Whether nothing new is started: the engine closes once what runs has ended."""
         self._mail: deque[ev.Event] = deque()
         self._calls: deque[Callable[[], None]] = deque()
-        self._awake = False
+        self._turning = threading.Lock()
+        """Held by the thread that has its turn. It may be any: what matters is that it is one at a time."""
+        self._signalled = False
         self._outstanding: dict[str, NodeState] = {}
         """Attempts that an executor has, and has not said to have ended."""
         self._batch: list[bytes] = []
@@ -116,22 +134,23 @@ class Controller:
         self._drain_until = 0.0
         """Whether workflows that have not ended lie in the journal, though nobody works on them here."""
         self._random = random.Random()
-        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._timers: dict[str, Timer] = {}
         self._loop = asyncio.new_event_loop()
-        self.flusher = Flusher(writer, self.post)
+        self.flusher = Flusher(writer, self._flush_ended)
         self._blobs: ThreadPoolExecutor | None = None
         self._listener = Listener(store, self)
         self._thread = threading.Thread(target=self._live, name="exoflow-controller", daemon=True)
         self._thread.start()
         if not isinstance(store, SupportsLocks):
-            self.post(lambda: self.later(_BEAT_S, self._beat))
+            self.later(_BEAT_S, self._beat)
 
     # --- from other threads -------------------------------------------------------------------------------------
 
     def post(self, call: Callable[[], None]) -> None:
-        """Have *call* made on the controller's thread, soon."""
+        """Have *call* made in a turn, soon."""
         self._calls.append(call)
-        self._wake()
+        if not self._turning.locked():
+            self._wake()
 
     def ask(self, job: Callable[[], Any]) -> Promise[Any]:
         """Have *job* done on the journal's thread, alone; promise its result."""
@@ -167,24 +186,34 @@ class Controller:
         self.post(lambda: self._submit(runs, accepted))
 
     def nudge(self) -> None:
-        """Look into the inbox soon. On the controller's thread only."""
+        """Look into the inbox soon. In a turn only."""
         self._listener.nudge()
 
     def leave_live(self) -> None:
         """Note that a workflow which has not ended lies in the journal, though nobody works on it here."""
         self._live_left = True
 
-    def later(self, after_s: float, call: Callable[[], None]) -> None:
-        """Have *call* made after a while. On the controller's thread only."""
+    def later(self, after_s: float, call: Callable[[], None]) -> Timer:
+        """Have *call* made in a turn, after a while."""
+        timer = Timer(call)
+        if threading.current_thread() is self._thread:
+            self._set(timer, after_s)
+        else:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: there will be no turn
+                self._loop.call_soon_threadsafe(self._set, timer, after_s)
+        return timer
 
-        def make() -> None:
-            self._calls.append(call)
+    def _set(self, timer: Timer, after_s: float) -> None:
+        if timer.call is not None:
+            timer.handle = self._loop.call_later(max(0.0, after_s), self._ring, timer)
+
+    def _ring(self, timer: Timer) -> None:
+        if timer.call is not None:
+            self._calls.append(timer.call)
             self._turn()
 
-        self._loop.call_later(after_s, make)
-
     def tell(self, run: WorkflowRun, event: ev.Event) -> None:
-        """Feed a workflow something that is not of an executor. On the controller's thread only."""
+        """Feed a workflow something that is not of an executor. In a turn only."""
         self._obey(run, run.state.handle(event, time.time()))
 
     def close(self) -> None:
@@ -198,14 +227,32 @@ class Controller:
 
     def _report(self, event: ev.Event) -> None:
         self._mail.append(event)
-        if not self._awake:
+        # Whoever has its turn looks once more after it: then nobody need be woken.
+        if not self._turning.locked():
             self._wake()
 
+    def _flush_ended(self, call: Callable[[], None]) -> None:
+        """Go on where the journal's thread has just ended a job: on that thread, if no task would run on it."""
+        self._calls.append(call)
+        if any(executor.inline for executor in self._executors.values()):
+            self._wake()
+        else:
+            self._turn()
+
+    def _report_and_turn(self, event: ev.Event) -> None:
+        """Take a report, and the worker thread that brings it: handing over to another would cost two wake-ups."""
+        self._mail.append(event)
+        self._turn()
+
     def _wake(self) -> None:
-        if not self._awake:
-            self._awake = True
+        if not self._signalled:
+            self._signalled = True
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is there to tell
-                self._loop.call_soon_threadsafe(self._turn)
+                self._loop.call_soon_threadsafe(self._woken)
+
+    def _woken(self) -> None:
+        self._signalled = False
+        self._turn()
 
     # --- the loop -----------------------------------------------------------------------------------------------
 
@@ -217,17 +264,26 @@ class Controller:
             self._loop.close()
 
     def _turn(self) -> None:
-        """Feed what has come; then send what was logged."""
-        try:
-            self._work()
-        except BaseException as error:
-            # SimulatedCrash among them: the controller dies as it stands and writes nothing more.
-            self._die(error)
+        """Feed what has come; then send what was logged. On any thread, unless one is at it already."""
+        while self._turning.acquire(blocking=False):
+            try:
+                finished = self._work()
+            except BaseException as error:
+                # SimulatedCrash among them: the controller dies as it stands and writes nothing more.
+                self._die(error)
+                finished = True
+            finally:
+                self._turning.release()
+            if not finished:
+                self._wake()  # timers and callers first, then the rest
+                return
+            if not (self._mail or self._calls):
+                return
 
-    def _work(self) -> None:
+    def _work(self) -> bool:
+        """Have a turn; return whether everything that has come was fed."""
         mail, calls, flusher = self._mail, self._calls, self.flusher
         budget = _TURN_EVENTS
-        self._awake = True
         while True:
             while calls:
                 calls.popleft()()
@@ -237,8 +293,7 @@ class Controller:
             if mail or calls:
                 if budget:
                     continue
-                self._loop.call_soon(self._turn)  # timers and callers first, then the rest
-                return
+                return False
             if self.problem is not None or not self._batch or flusher.busy:
                 break
             batch, self._batch = self._batch, []
@@ -254,9 +309,7 @@ class Controller:
             except ExoFlowError as error:
                 problem = error
             self._flushed(runs, outcomes, None, problem)
-        self._awake = False
-        if mail or calls:  # something came between the last look and the flag
-            self._wake()
+        return True
 
     def _flushed(
         self,
@@ -382,7 +435,7 @@ class Controller:
                 return
         policy = node.spec.task.policy
         if policy.timeout_s is not None:
-            self._timers[attempt] = self._loop.call_later(policy.timeout_s, self._timed_out, run, node, attempt)
+            self._timers[attempt] = self.later(policy.timeout_s, partial(self._timed_out, run, node, attempt))
         self._start(node, call_of(run, command))
 
     def _start(self, node: NodeState, call: Call) -> None:
@@ -415,7 +468,6 @@ class Controller:
         log.warning("%s: task %s ran past its timeout of %s s", run.workflow_id, node.task_id, policy.timeout_s)
         self._executor_of(node).stop(attempt)
         self._mail.append(ev.Failed(attempt, TaskTimeoutError(node.task_id, policy.timeout_s or 0.0), ended=False))
-        self._turn()
 
     def _stop(self, run: WorkflowRun, command: ev.Stop) -> None:
         node = run.state.node_of(command.attempt)
@@ -512,7 +564,7 @@ class Controller:
                     return
                 self._mail.append(ev.Armed(attempt, deadline))
             delay = deadline - time.time()
-        self._loop.call_later(max(0.0, delay), self._report, ev.Fired(attempt))
+        self.later(delay, partial(self._mail.append, ev.Fired(attempt)))
 
     def _listen(self, run: WorkflowRun, command: ev.Listen) -> None:
         node: NodeState = command.node
@@ -522,7 +574,7 @@ class Controller:
             if deadline is None:
                 deadline = time.time() + timeout_s
                 self._mail.append(ev.Armed(command.attempt, deadline))
-            self._loop.call_later(max(0.0, deadline - time.time()), self._report, ev.Fired(command.attempt))
+            self.later(deadline - time.time(), partial(self._mail.append, ev.Fired(command.attempt)))
         self._listener.listen(run, node.spec.args[0], command.attempt)
 
     def _discard(self, run: WorkflowRun, command: ev.Discard) -> None:
@@ -646,13 +698,12 @@ class Controller:
         if problem is not None:
             log.warning("journal %s could not be retired: %s", self.journal_id, problem)
         self._listener.close()
-        for timer in self._timers.values():
-            timer.cancel()
         for executor in self._executors.values():
             executor.close()
         if self._blobs is not None:
             self._blobs.shutdown(wait=False, cancel_futures=True)
-        self._loop.call_soon(self._loop.stop)
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._loop.stop)
         threading.Thread(target=self.flusher.close, daemon=True).start()
 
 

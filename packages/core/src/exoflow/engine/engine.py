@@ -413,9 +413,10 @@ class Engine:
         """Remove what is finished and older than that: records, values and ids. Safe at any time, beside anybody."""
         self._root()
         controller = self._running()
-        return controller.ask(
+        report: GarbageReport = controller.ask(
             lambda: garbage.collect(self.store, time.time(), older_than_s, writer=controller.flusher.writer)
         ).result()
+        return report
 
     # --- the end ------------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Coroutine
 from contextvars import Context, copy_context
 from types import CoroutineType
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 import attrs
 
@@ -288,26 +288,9 @@ class Caller:
             return value.value
         assert isinstance(value, Payload)
         try:
-            if len(value.lengths) == 1:
-                return restore(value, self.codec, self.store)
-            # Arrays become views of these bytes, and a task may change its arguments wherever they come from. The bytes
-            # of a payload are everybody's, and those of some stores cannot be changed.
-            if value.data is not None:
-                value = attrs.evolve(value, data=bytearray(value.data))  # type: ignore[arg-type]
-            return restore(value, self.codec, cast(ObjectStore, _Changeable(self.store)))
+            return restore(value, self.codec, self.store)
         except Exception as error:
             raise UnreadableInputError from error
-
-
-class _Changeable:
-    """A store whose answers may be changed by who reads them."""
-
-    def __init__(self, store: ObjectStore) -> None:
-        self._store = store
-
-    def read(self, key: str) -> Buffer:
-        data = self._store.read(key)
-        return bytearray(data) if memoryview(data).readonly else data
 
 
 class UnreadableInputError(Exception):

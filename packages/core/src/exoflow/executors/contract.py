@@ -80,10 +80,13 @@ class Services:
     store: ObjectStore
     codec: Codec
     report: Report
+    lend: Report | None = None
+    """As `report`, for the last thing a worker thread does with a call. The driver may use the thread for what follows
+    from the report, and start further calls from it, which saves waking another thread."""
 
 
 class Executor(Protocol):
-    """Runs calls. All methods are called from the driver's thread alone."""
+    """Runs calls. Its methods are called by one thread at a time, not always the same one."""
 
     name: str
     inline: bool

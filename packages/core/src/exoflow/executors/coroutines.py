@@ -208,7 +208,15 @@ class Coroutines:
     def _drain(self) -> None:
         self._awake = False  # first, so that work which comes from now on wakes the loop again
         while self._inbox:
-            self._inbox.popleft()()
+            work = self._inbox.popleft()
+            try:
+                work()
+            except Exception:  # what waits behind it must not be forgotten
+                _log.exception("the loop of async tasks went on after an error that should have been reported")
+
+    def _let_in(self) -> None:
+        while self._backlog and len(self._tasks) < self._limit:
+            self._backlog.popleft()()
 
     def _begin(self, call: Call, found: Prepared | Begun | None) -> None:
         if len(self._tasks) >= self._limit:
@@ -265,9 +273,8 @@ class Coroutines:
     def _ended(self, key: str, call: Call, value: Any, error: BaseException | None, seconds: float) -> None:
         del self._tasks[key]
         if self._backlog:
-            self._inbox.append(self._backlog.popleft())
             assert self._loop is not None
-            self._loop.call_soon(self._drain)
+            self._loop.call_soon(self._let_in)
         if error is not None:
             event = crashed(call, error) if is_simulated_crash(error) else self._caller.raised(call, error, seconds)
             self._conclude(call, (event, None))

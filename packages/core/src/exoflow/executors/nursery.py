@@ -17,7 +17,9 @@ import struct
 import subprocess
 import sys
 import threading
+import traceback
 from collections.abc import Iterator
+from typing import NoReturn
 
 __all__ = ["Nursery", "nursery", "tend"]
 
@@ -125,13 +127,13 @@ atexit.register(nursery.close)
 
 
 def tend(descriptor: int, parent: int) -> None:
-    """Fork workers until the owner is gone. The whole life of the nursery; returns in each worker too, at its end.
+    """Fork workers until the owner is gone. The whole life of the nursery.
 
     Args:
         descriptor: The inherited socket to the owner.
         parent: The owner's process.
     """
-    from exoflow.executors.worker import serve  # here, because the owner needs none of it
+    import exoflow.executors.worker  # noqa: F401 - so that the workers need not
 
     control = socket.socket(fileno=descriptor)
     control.set_inheritable(False)
@@ -163,8 +165,7 @@ def tend(descriptor: int, parent: int) -> None:
             if not answer:
                 control.close()
                 _become_worker(descriptors)
-                serve(descriptors[0], own)
-                return
+                _live(descriptors[0], own)
             if answer > 0:
                 with contextlib.suppress(OSError):  # the worker does the same; whoever comes first
                     os.setpgid(answer, answer)
@@ -174,6 +175,25 @@ def tend(descriptor: int, parent: int) -> None:
             control.sendall(_ANSWER.pack(answer))
         except ConnectionError:
             return
+
+
+def _live(descriptor: int, parent: int) -> NoReturn:
+    """Be a worker, and end without taking the interpreter apart, which takes longer than many a task."""
+    from exoflow.executors.worker import serve
+
+    status = 1
+    try:
+        serve(descriptor, parent)
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(BaseException):
+            atexit._run_exitfuncs()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):
+                stream.flush()
+        os._exit(status)
 
 
 def _wait(pid: int) -> int:

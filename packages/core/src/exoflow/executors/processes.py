@@ -236,8 +236,8 @@ class ProcessExecutor:
         elif event.payload is not None:
             value = event.payload
         elif message.lengths:
-            # Only ever read from, see Caller: everyone who asks for the value gets a copy.
-            value = Payload(self._codec.name, message.lengths, message.data)  # type: ignore[arg-type]
+            data = memoryview(message.data).toreadonly()  # so that everyone who restores the value gets a copy
+            value = Payload(self._codec.name, message.lengths, data)  # type: ignore[arg-type]
         if isinstance(event, Finished):
             event.value, event.continuation = value, dag
         else:

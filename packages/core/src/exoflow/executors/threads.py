@@ -3,6 +3,7 @@
 import logging
 import os
 import threading
+from functools import partial
 
 from exoflow.engine.events import AttemptEvent, Ended
 from exoflow.executors.calling import Begun, Caller, crashed, finish, is_simulated_crash, key_of, keys_of, runs_on_loop
@@ -34,6 +35,7 @@ class ThreadExecutor:
 
     def __init__(self, services: Services, *, workers: int | None = None, coroutines: int = 10_000) -> None:
         self._report = services.report
+        self._lend = services.lend
         self._caller = Caller(services.store, services.codec)
         self._coroutines = Coroutines(self._caller, services.report, limit=coroutines)
         self._pool = Pool(self._run, limit=workers or min(32, (os.cpu_count() or 1) + 4), name="exoflow-worker")
@@ -100,6 +102,9 @@ class ThreadExecutor:
                 del self._calls[key]
         if state == _STOPPED:
             event, later = Ended(call.attempt), None
+        if later is None and self._lend is not None and not self._closed:
+            self._pool.lend(partial(self._lend, event))
+            return
         self._tell(event)
         if later is not None:
             event = finish(call, later)

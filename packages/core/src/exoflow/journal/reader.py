@@ -62,6 +62,11 @@ class JournalContents:
         return self.seal is not None
 
     @property
+    def forgotten(self) -> bool:
+        """Whether nothing but the seal is left."""
+        return self.archived and not self.segments
+
+    @property
     def heir(self) -> str | None:
         """The journal that has taken over, if any."""
         return None if self.seal is None else self.seal.heir
@@ -72,7 +77,7 @@ class JournalContents:
         Raises:
             CorruptCheckpointError: There are fewer than *batches*.
         """
-        if batches > self.batches:
+        if batches > self.batches and not self.forgotten:
             raise CorruptCheckpointError(
                 segments_of(self.journal_id), f"{self.batches} batches where {batches} were adopted"
             )
@@ -83,9 +88,9 @@ class JournalContents:
         Raises:
             CorruptCheckpointError: There are fewer.
         """
-        if batches == self.batches:
-            return self
         self.check_length(batches)
+        if batches >= self.batches:
+            return self
         # Positions ascend, so the last records are those to leave out.
         count = len(self.positions)
         while count and self.positions[count - 1] > batches:

@@ -8,7 +8,6 @@ loaded like any other, and first.
 
 import functools
 import importlib
-import importlib.metadata
 import inspect
 import os
 import re
@@ -29,6 +28,8 @@ from exoflow.errors import (
 from exoflow.plugins import hookspecs
 
 if TYPE_CHECKING:
+    from importlib.metadata import Distribution, EntryPoint
+
     from exoflow.executors.contract import Executor, Services
     from exoflow.failures.points import Injector
     from exoflow.plugins.hookspecs import (
@@ -111,7 +112,7 @@ class PluginManager:
     def __init__(
         self,
         *,
-        entry_points: Iterable[importlib.metadata.EntryPoint] | None = None,
+        entry_points: "Iterable[EntryPoint] | None" = None,
         blocked: Iterable[str] | None = None,
         tolerant: bool = False,
     ) -> None:
@@ -122,6 +123,8 @@ class PluginManager:
         self._infos: dict[str, PluginInfo] = {}
         self._answers: dict[str, Any] = {}
         if entry_points is None:
+            import importlib.metadata  # half of what importing this module would cost
+
             entry_points = importlib.metadata.entry_points(group=ENTRY_POINT_GROUP)
         self._load(_CORE, _distribution_of_core(entry_points := list(entry_points)), _import_core)
         for entry in sorted(entry_points, key=lambda entry: entry.name):  # the order on the path differs per machine
@@ -139,9 +142,7 @@ class PluginManager:
         """
         self._load(name, None, lambda: plugin)
 
-    def _load(
-        self, name: str, distribution: importlib.metadata.Distribution | None, load: Callable[[], object]
-    ) -> None:
+    def _load(self, name: str, distribution: "Distribution | None", load: Callable[[], object]) -> None:
         owner, version = "", ""
         if distribution is not None:
             owner, version = distribution.metadata["Name"] or "", distribution.version
@@ -397,8 +398,8 @@ def _import_core() -> object:
 
 
 def _distribution_of_core(
-    entry_points: Iterable[importlib.metadata.EntryPoint],
-) -> importlib.metadata.Distribution | None:
+    entry_points: "Iterable[EntryPoint]",
+) -> "Distribution | None":
     return next((entry.dist for entry in entry_points if (entry.name, entry.value) == (_CORE, _CORE_MODULE)), None)
 
 

@@ -169,7 +169,7 @@ def total(numbers: Any) -> int:
 
 @task(effects="none")
 def change(numbers: Any) -> Any:
-    numbers.data[0] = 7
+    numbers.data[0] += 7
     return bytes(numbers.data[:2])
 
 

@@ -18,7 +18,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["CLASSES", "SIDE", "Images", "Split", "decode", "distort", "read_archive", "split"]
+__all__ = ["CLASSES", "SIDE", "Images", "Split", "as_shades", "decode", "distort", "read_archive", "split"]
 
 SIDE: Final = 8
 """Images are so many pixels high and wide."""
@@ -96,7 +96,7 @@ def _decode_line(line: str) -> list[int] | None:
         return None
     sound = (
         len(pixels) == SIDE * SIDE
-        and 0 <= min(pixels)
+        and min(pixels) >= 0
         and max(pixels) <= _DARKEST
         and 0 <= label < CLASSES
         and sum(pixels) >= _LEAST_INK
@@ -173,5 +173,4 @@ def _sample(
     down, right = rows - row.astype(np.float32), columns - column.astype(np.float32)
     upper = pixels[of, row, column] * (1 - right) + pixels[of, row, column + 1] * right
     lower = pixels[of, row + 1, column] * (1 - right) + pixels[of, row + 1, column + 1] * right
-    sampled: NDArray[np.float32] = upper * (1 - down) + lower * down
-    return sampled
+    return (upper * (1 - down) + lower * down).astype(np.float32, copy=False)

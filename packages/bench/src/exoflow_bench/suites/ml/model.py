@@ -6,6 +6,7 @@ and with one thread in the linear algebra library.
 """
 
 import hashlib
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -48,7 +49,7 @@ def create(seed: int, hidden: Sequence[int] = (256, 128)) -> Model:
     random = np.random.default_rng(seed)
     sizes = (SIDE * SIDE, *hidden, CLASSES)
     layers = []
-    for inputs, outputs in zip(sizes, sizes[1:], strict=False):
+    for inputs, outputs in itertools.pairwise(sizes):
         weights = random.normal(0.0, np.sqrt(2 / inputs), (inputs, outputs)).astype(np.float32)
         biases = np.zeros(outputs, np.float32)
         layers.append(Layer(weights, biases, np.zeros_like(weights), np.zeros_like(biases)))
@@ -125,4 +126,5 @@ def _forward(layers: Sequence[Layer], inputs: Array) -> list[Array]:
 
 def _softmax(values: Array) -> Array:
     powers: Array = np.exp(values - values.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
+    powers /= powers.sum(axis=1, keepdims=True)
+    return powers

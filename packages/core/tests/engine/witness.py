@@ -1,0 +1,179 @@
+"""A ledger outside of the library, tasks that write into it, and what the promises say of what is found there.
+
+Every call of a task, of an undo and of a resolve is one line, appended with O_APPEND before anything is returned: what
+the library believes does not matter, only what was done to the world.
+"""
+
+import json
+import os
+import random
+import secrets
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import exoflow
+
+ANNOTATIONS = ("pure", "draw", "charge", "reserve", "send", "send_resolved")
+"""Tasks below, by what they promise."""
+MODES = ("sync", "async", "skip", "auto")
+
+
+def note(book: str, what: str, **more: Any) -> None:
+    about = exoflow.context()
+    line = {"what": what, "task": about.task_id, "attempt": about.attempt, "key": about.idempotency_key, **more}
+    descriptor = os.open(book, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    try:
+        os.write(descriptor, json.dumps(line).encode() + b"\n")
+    finally:
+        os.close(descriptor)
+
+
+class Ledger:
+    """What happened."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = str(path)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        if Path(self.path).exists():
+            for line in Path(self.path).read_text().splitlines():
+                yield json.loads(line)
+
+    def lines(self, what: str | None = None, task: str | None = None) -> list[dict[str, Any]]:
+        return [e for e in self if what in (None, e["what"]) and task in (None, e["task"])]
+
+    def tasks(self) -> list[str]:
+        return [entry["task"] for entry in self if entry["what"] in ("ran", "happened", "did")]
+
+    def undone(self) -> list[str]:
+        return [entry["task"] for entry in self if entry["what"] == "undid"]
+
+    def check(self, *, failed: bool = False) -> None:
+        """Compare what is written with the promises of the table; *failed* or cancelled workflows leave nothing."""
+        keys: dict[str, set[str]] = {}
+        inputs: dict[tuple[str, str], set[str]] = {}
+        standing: dict[str, list[str]] = {}
+        touched: set[str] = set()
+        happened: Counter[str] = Counter()
+        for entry in self:
+            task = entry["task"]
+            if entry["what"] in ("ran", "happened"):
+                keys.setdefault(task, set()).add(entry["key"])
+                inputs.setdefault((task, entry["key"]), set()).add(json.dumps(entry.get("inputs")))
+            if entry["what"] == "happened":
+                happened[entry["key"]] += 1
+            elif entry["what"] == "did":
+                assert entry["attempt"] == entry["key"], "each attempt of a rollback task has its own key"
+                assert entry["attempt"] not in touched, "an attempt's id is never used twice"
+                touched.add(entry["attempt"])
+                assert not standing.get(task), f"{task} was done again before it was undone"
+                standing.setdefault(task, []).append(entry["attempt"])
+            elif entry["what"] == "undid":
+                standing[task] = [a for a in standing.get(task, []) if a != entry["key"]]
+        for task, used in keys.items():
+            assert len(used) == 1, f"{task} has one key for ever, not {used}"
+        for (task, _), seen in inputs.items():
+            assert len(seen) == 1, f"{task} has one set of inputs for ever, not {seen}"
+        for key, count in happened.items():
+            assert count == 1, f"{key} happened {count} times"
+        for task, attempts in standing.items():
+            assert len(attempts) == (0 if failed else 1), f"of {task} there stand {attempts}"
+
+
+# --- tasks ----------------------------------------------------------------------------------------------------------
+
+
+@exoflow.task(effects="none", deterministic=True)
+def pure(book: str, *values: Any) -> Any:
+    return ["pure", *values]
+
+
+@exoflow.task(effects="none")
+def draw(book: str, *values: Any) -> Any:
+    return ["draw", secrets.token_hex(4), *values]
+
+
+@exoflow.task
+def charge(book: str, *values: Any) -> Any:
+    note(book, "ran", inputs=values)
+    return ["charge", secrets.token_hex(4), *values]
+
+
+def _cancel(book: str, *values: Any) -> None:
+    note(book, "undid")
+
+
+@exoflow.task(rollback=_cancel)
+def reserve(book: str, *values: Any) -> Any:
+    note(book, "did", inputs=values)
+    return ["reserve", secrets.token_hex(4), *values]
+
+
+@exoflow.task(effects="once")
+def send(book: str, *values: Any) -> Any:
+    value = ["send", secrets.token_hex(4), *values]
+    note(book, "happened", inputs=values, value=value)
+    return value
+
+
+def make_resolve(book: str) -> Any:
+    def look(key: str) -> Any:
+        note(book, "asked")
+        for entry in Ledger(book).lines("happened"):
+            if entry["key"] == key:
+                return exoflow.Happened(entry["value"])
+        return exoflow.DidNotHappen
+
+    return look
+
+
+@exoflow.task(effects="none")
+def big(book: str, *values: Any) -> Any:
+    """As draw, with a value that needs a blob."""
+    return ["big", secrets.token_bytes(40_000).hex(), *values]
+
+
+@exoflow.task(effects="none", deterministic=True)
+def gather(*values: Any) -> Any:
+    return list(values)
+
+
+def task_named(name: str, book: str, **options: Any) -> Any:
+    """Return the task with the annotation called *name*."""
+    if name == "send_resolved":
+        return send.options(resolve=make_resolve(book), **options)
+    found: Any = globals()[name]
+    return found.options(**options) if options else found
+
+
+def chain(book: str, annotation: str, **options: Any) -> exoflow.Node:
+    """A nondeterministic value nobody stores, the task in question, an effect that depends on both, and the answer."""
+    first = draw.options(checkpoint="skip").bind(book)
+    middle = task_named(annotation, book, task_id="middle", **options).bind(book, first)
+    last = charge.options(task_id="last").bind(book, middle, first)
+    return gather.bind(first, middle, last)
+
+
+def explain(answer: Any) -> None:
+    """Check that the answer of a `chain` is made of one incarnation of each task."""
+    first, middle, last = answer
+    assert middle[-1] == first
+    assert last[-2:] == [middle, first]
+
+
+def random_dag(chooser: random.Random, book: str, size: int) -> exoflow.Node:
+    """A DAG of *size* tasks with annotations and modes drawn at random, and one root that reads all ends."""
+    nodes: list[exoflow.Node] = []
+    read: set[int] = set()
+    for number in range(size):
+        name = chooser.choice((*ANNOTATIONS[:-2], "send_resolved", "big"))
+        modes = ("sync", "async") if name in ("reserve", "send_resolved") else MODES
+        before = sorted(chooser.sample(range(number), min(number, chooser.choice((0, 1, 1, 2, 3)))))
+        read.update(before)
+        options: dict[str, Any] = {"checkpoint": chooser.choice(modes), "task_id": f"{name}_{number}"}
+        if before and chooser.random() < 0.1:
+            options["wait_until_committed"] = [nodes[chooser.choice(before)]]
+        nodes.append(task_named(name, book, **options).bind(book, *(nodes[at] for at in before)))
+    return gather.bind(*(node for at, node in enumerate(nodes) if at not in read))
