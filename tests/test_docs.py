@@ -119,7 +119,7 @@ class Reader:
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("EXOFLOW_")},
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "COLUMNS": "120",
+            "COLUMNS": "200",
             "PYTHONWARNINGS": "error",
         }
         self.interpreter: subprocess.Popen[str] | None = None

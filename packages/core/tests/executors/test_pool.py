@@ -77,3 +77,22 @@ def test_what_waits_when_it_is_closed_is_dropped(make):
     go.set()
     pool.join(60)
     assert done == []
+
+
+def test_a_thread_that_is_lent_out_gets_one_item_itself_and_the_others_go_elsewhere(make):
+    done = queue.SimpleQueue()
+
+    def run(work):
+        if work != "lend":
+            done.put((work, threading.get_ident()))
+            return
+        mine = threading.get_ident()
+        pool.lend(lambda: (pool.put("mine", 2), pool.put("another's", 2), done.put(("lent", mine))))
+
+    pool = make(run, 2)
+    pool.put("lend", 1)
+    found = dict(done.get(timeout=60) for _ in range(3))
+    assert found["mine"] == found["lent"]
+    assert found["another's"] != found["lent"]
+    pool.put("later", 1)
+    assert done.get(timeout=60)[0] == "later"

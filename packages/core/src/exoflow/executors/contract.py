@@ -28,11 +28,13 @@ class Persistence(enum.Enum):
     """Make it durable, then report it, with its payload (``sync``)."""
 
     AFTER = "after"
-    """Take the snapshot (encode), report the value, then make it durable and report `Persisted` (``async``).
-    When the encoded value is small enough to lie in the record, report once, with the payload."""
+    """Take the snapshot, report the value, then make it durable and report `Persisted` (``async``).
+    When the encoded value is small enough to lie in the record, report once, with the payload. A snapshot is a copy:
+    whoever reads the value from now on may change it, arrays included, and what becomes durable does not change."""
 
     MEASURED = "measured"
-    """As AFTER if storing promises to take less time than computing took (`Finished.worth_keeping`), else NONE (``auto``)."""
+    """As AFTER if storing promises to take less time than computing took (`Finished.worth_keeping`), else NONE (``auto``).
+    A value that cannot be encoded is not worth keeping."""
 
 
 class CallKind(enum.Enum):
@@ -41,9 +43,10 @@ class CallKind(enum.Enum):
     TASK = "task"
     """The task's function: reports `Finished`, `Failed`, and `Persisted` or `CommitFailed`."""
     UNDO = "undo"
-    """Its undo function: reports `Undone` or `UndoFailed`."""
+    """Its undo function: reports `Undone` or `UndoFailed`. The one input, if there is one, is its ``(args, kwargs)``."""
     RESOLVE = "resolve"
-    """Its resolve function: reports `Resolved` or `UndoFailed`."""
+    """Its resolve function, called with the key: reports `Resolved` or `UndoFailed`. A value that it knows is treated as
+    the task's own result would have been, and is durable when it is reported unless persistence is NONE."""
 
 
 @attrs.define(eq=False)
@@ -90,15 +93,21 @@ class Executor(Protocol):
 
     name: str
     inline: bool
-    """Whether `start` itself runs the call, and has reported its end when it returns."""
+    """Whether `start` itself runs the call of a function, and has reported its end when it returns. Coroutines run
+    elsewhere in any executor, and a large outcome under AFTER may be `Persisted` later."""
 
     def start(self, call: Call) -> None:
         """Run *call*, now or when there is room, and report.
 
         A returned `exoflow.graph.node.Node` (inside `exoflow.continuation` or bare) is compiled and reported as a
         continuation. An exception of the task, `SystemExit` included, is reported as `Failed`; the death of its
-        process as `Failed(system=True)`; a value that cannot be stored as `CommitFailed`, after `Finished`.
-        Neither raises.
+        process as `Failed(system=True)`, as is an input that cannot be read; a value that cannot be stored as
+        `CommitFailed`, after `Finished`. Neither raises. Reported errors survive a pickle and end no process, see
+        `exoflow.executors.portable`. Where values cannot travel without being encoded, one that cannot be is reported
+        as `Failed`, unless its readers would have waited for its commit.
+
+        A simulated crash is no outcome. It goes through `start` where the call runs in it; from other threads it is
+        reported as it is, in `Failed(system=True, ended=False)`, `UndoFailed` or `CommitFailed`, for the driver to raise.
         """
         ...
 
@@ -106,10 +115,14 @@ class Executor(Protocol):
         """Stop an attempt if that is possible, and report `Ended` once nothing of it runs any more.
 
         An attempt that has not begun is dropped. A coroutine is cancelled; a process is killed; a thread goes on, and its
-        end is reported when it comes.
+        end is reported when it comes. Its outcome is not reported any more, and nothing is after `Ended`. Every call is
+        answered, also for an attempt that has ended long ago, and perhaps before it returns.
         """
         ...
 
     def close(self) -> None:
-        """Stop what can be stopped, wait for nothing that cannot, and let go of threads and processes."""
+        """Stop what can be stopped, wait for nothing that cannot, and let go of threads and processes.
+
+        Nothing is reported any more. Closing twice is harmless.
+        """
         ...

@@ -99,14 +99,13 @@ class Pool(Generic[T]):
             handed, here.next = here.next, None
             if handed is None:
                 with self._lock:
-                    sleepy = not self._items
-                    if sleepy and not self._closed:
-                        self._idle.append(bed)
-                    elif not sleepy:
-                        handed = (self._items.popleft(),)
-                if sleepy:
                     if self._closed:
                         return
+                    if self._items:
+                        handed = (self._items.popleft(),)
+                    else:
+                        self._idle.append(bed)
+                if handed is None:
                     bed.sleep()  # even if there is work by now: the wake-up that comes with it must not be left over
                     handed, bed.item = bed.item, None
                     if handed is None:  # woken to end
