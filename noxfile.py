@@ -35,10 +35,10 @@ PACKAGES = {
 SOURCES = ["packages", "tests", "benchmarks", "examples", "docs", "noxfile.py", ".ci/summary.py"]
 
 
-def pytest(session: nox.Session, name: str, folder: str) -> None:
-    """Run the tests in *folder*, or those the posargs name; `.ci/run` adds up the reports called *name*."""
+def pytest(session: nox.Session, name: str, *folders: str) -> None:
+    """Run the tests in *folders*, or those the posargs name; `.ci/run` adds up the reports called *name*."""
     named = any((ROOT / argument.partition("::")[0]).exists() for argument in session.posargs)
-    where = [] if named else [folder]
+    where = () if named else folders
     session.run("python", "-m", "pytest", f"--junit-xml={REPORTS / name}.xml", *where, *session.posargs)
 
 
@@ -63,11 +63,12 @@ def typecheck(session: nox.Session, package: str) -> None:
 def tests(session: nox.Session, package: str) -> None:
     """Test one package with only what it declares installed; `workspace` is what no package tests alone."""
     if package == "workspace":
-        installs, folder = [*PACKAGES.values(), *example_distributions()], "tests"
+        installs = [*PACKAGES.values(), *example_distributions()]
+        folders = ["tests", *(f"{path}/tests" for path in example_distributions())]
     else:
-        installs, folder = [PACKAGES[package]], f"packages/{package}/tests"
+        installs, folders = [PACKAGES[package]], [f"packages/{package}/tests"]
     session.install("--group=test", *(part for path in installs for part in ("--editable", path)))
-    pytest(session, f"tests-{package}", folder)
+    pytest(session, f"tests-{package}", *folders)
 
 
 @nox.session

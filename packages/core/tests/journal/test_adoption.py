@@ -7,9 +7,9 @@ import pytest
 
 from exoflow.errors import FencedError, UnavailableError, WorkflowNotFoundError, WorkflowRunningError
 from exoflow.journal import adoption, claims, records
-from exoflow.journal.layout import OPEN, open_key
+from exoflow.journal.layout import OPEN, open_key, segment_key
 from exoflow.journal.ownership import look_up
-from exoflow.journal.reader import read_journal
+from exoflow.journal.reader import find_end, read_journal
 
 World, Controller, Make = Any, Any, Any
 
@@ -314,6 +314,125 @@ def test_records_repeated_for_a_claim_that_was_lost_change_nothing(world: World,
     assert fourth.adopt(second.id) == {}
     assert world.owner("order") == third.id
     assert len(world.history("order")) == 2
+
+
+def test_what_an_heir_said_of_a_workflow_before_it_adopted_it_does_not_count(world: World, make: Make) -> None:
+    first, second = world.controller(), world.controller()
+    second.append(make.submission("order", 77), make.outcome("order", "spurious", "x.1.1"))
+    first.submit("order")
+    first.crash()
+
+    second.adopt(first.id, lambda workflow_id: False)
+
+    assert world.history("order") == [make.submission("order", 1)]
+    assert world.controller().acquire("order").records == [make.submission("order", 1)]
+
+
+def test_a_journal_with_a_submission_whose_claim_was_lost_takes_nothing_from_its_heir(world: World, make: Make) -> None:
+    first, spurious, heir = world.controller(), world.controller(), world.controller()
+    first.submit("order")
+    spurious.append(make.submission("order", 99))
+    first.crash()
+    heir.acquire("order")
+    spurious.crash()
+
+    heir.adopt(spurious.id, lambda workflow_id: False)
+
+    heir.outcome("order", "a")
+    assert len(world.history("order")) == 2
+    assert heir.acquire("order").records == world.history("order")
+
+
+def test_records_repeated_before_a_claim_do_not_bring_back_what_was_given_up(world: World, make: Make) -> None:
+    first, second, third, fourth = (world.controller() for _ in range(4))
+    mine = first.submit()
+    first.crash()
+    second.adopt(first.id, lambda workflow_id: False)
+    second.append(make.submission(mine, 1))  # and died before the claim
+    second.crash()
+
+    assert third.adopt(second.id) == {}
+    fourth.acquire(mine)
+    assert world.owner(mine) == fourth.id
+    with pytest.raises(WorkflowRunningError):
+        third.acquire(mine)
+
+
+def test_what_a_sleeper_appended_after_its_take_over_does_not_count_later_either(world: World) -> None:
+    first, second, third = world.controller(), world.controller(), world.controller()
+    mine = first.submit()
+    first.sleep()
+    second.adopt(first.id, lambda workflow_id: False)
+    with pytest.raises(FencedError):
+        first.end(mine)
+
+    assert not third.acquire(mine).finished
+
+
+def test_what_a_sleeper_appends_while_its_heir_reads_counts_for_nobody(make: Make) -> None:
+    world = make.World(make.MemoryStore())
+    first, second = world.controller(), world.controller()
+    mine, victim = first.submit(), segment_key(first.id, 1)
+    first.sleep()
+    read = world.store.read
+
+    def stirring(key: str, **options: Any) -> Any:
+        found = read(key, **options)
+        if key == victim and not options and find_end(world.store, first.id).seal and not first.writer.dead:
+            with pytest.raises(FencedError):
+                first.end(mine)
+        return found
+
+    world.store.read = stirring
+    acquired = second.acquire(mine)
+
+    assert first.writer.dead
+    assert not acquired.finished
+    assert acquired.records == world.history(mine)
+    assert len(acquired.records) == 1
+
+
+def test_what_a_sleeper_appends_while_its_workflow_is_claimed_is_read_again(make: Make) -> None:
+    world = make.World(make.MemoryStore())
+    first, second, third = world.controller(), world.controller(), world.controller()
+    mine = first.submit()
+    # Two that took each other for dead: nobody ever says how much of their journals counts.
+    adoption.seal(world.store, first.id, second.id)
+    adoption.seal(world.store, second.id, first.id)
+    create = world.store.create
+
+    def stirring(key: str, data: Any, **options: Any) -> bool:
+        if key.startswith("claims/"):
+            with pytest.raises(FencedError):
+                first.end(mine)
+        return create(key, data, **options)
+
+    world.store.create = stirring
+    acquired = third.acquire(mine)
+
+    assert acquired.finished
+    assert acquired.records == world.history(mine)
+
+
+def test_a_seal_comes_behind_the_segment_its_victim_begins_at_that_moment(world: World) -> None:
+    first, second = world.controller(segment_bytes=1), world.controller()
+    mine = first.submit()
+    first.sleep()
+    create, stirred = world.store.create, []
+
+    def stirring(key: str, data: Any, **options: Any) -> bool:
+        if key.startswith(f"journals/{first.id}/") and b"heir" in data and not stirred:
+            stirred.append(key)
+            first.outcome(mine, "a")
+        return create(key, data, **options)
+
+    world.store.create = stirring
+    acquired = second.acquire(mine)
+
+    assert stirred
+    assert [type(r) for r in acquired.records] == [records.Submission, records.Outcome]
+    with pytest.raises(FencedError):
+        first.outcome(mine, "b")
 
 
 # --- racing ---------------------------------------------------------------------------------------------------------

@@ -281,6 +281,67 @@ def test_a_damaged_journal_is_left_alone_and_the_others_collected(world: Any, ca
     assert bytes(world.store.read(key)) == damaged
 
 
+def test_the_archive_that_says_how_much_of_another_journal_counts_outlives_it(world: Any) -> None:
+    first, second, third = world.controller(), world.controller(), world.controller()
+    left = first.submit()
+    first.sleep()
+    second.adopt(first.id, lambda workflow_id: False)
+    with pytest.raises(FencedError):
+        first.end(left)
+    second.retire(live_left=False)
+
+    for days in (99, 199):
+        collect(world.store, world.now + days * DAY, 30 * DAY)
+
+    assert f"{ARCHIVE}{second.id}" in world.objects()
+    assert not third.acquire(left).finished
+
+
+def test_a_forgotten_workflow_does_not_come_back_from_the_journal_it_began_in(world: Any) -> None:
+    first, second = world.controller(), world.controller()
+    mine, left = first.submit(), first.submit()
+    first.retire()
+    second.acquire(mine)
+    second.end(mine)
+    second.retire(live_left=False)
+
+    collect(world.store, world.now + 99 * DAY, 30 * DAY)
+
+    third = world.controller()
+    assert third.acquire(mine).finished
+    third.acquire(left)
+    third.end(left)
+    third.retire(live_left=False)
+    for days in (99, 199):
+        collect(world.store, world.now + days * DAY, 30 * DAY)
+    for workflow_id in (mine, left):
+        with pytest.raises(WorkflowNotFoundError):
+            world.controller().acquire(workflow_id)
+    assert world.objects(CLAIMS) == {}
+
+
+def test_an_id_used_again_while_its_old_use_is_forgotten_keeps_its_claim(world: Any) -> None:
+    first, second = world.controller(), world.controller()
+    first.submit("order")
+    first.end("order")
+    first.retire(live_left=False)
+    listing, done = world.store.list, []
+
+    def quick(prefix: str) -> Any:
+        if prefix == "inbox/order/" and not done:
+            done.append(prefix)
+            delete(world.store, second.writer, "order", world.now)
+            second.submit("order")
+        return listing(prefix)
+
+    world.store.list = quick
+    collect(world.store, world.now + 99 * DAY, 30 * DAY)
+
+    assert done
+    assert world.owner("order") == second.id
+    assert world.history("order")
+
+
 # --- crashing -------------------------------------------------------------------------------------------------------
 
 
