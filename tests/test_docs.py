@@ -8,8 +8,8 @@ In each page of `docs/` and in the README, in order, in a folder of its own:
 - ``console`` is run line by line: after ``$`` a command, below it what it prints. A command may fail only where the page
   shows that it was killed, or asks for ``$?``.
 
-Three dots stand for anything. Times, durations, sizes, process and journal ids are not compared. Three things are
-left alone: blocks without a language or in another one, blocks behind ``<!-- not run: reason -->``, and the pages that
+Three dots stand for anything. Times, durations, sizes, process and journal ids are not compared, and progress, which is
+shown on slow machines only, is left out. Three things are left alone: blocks without a language or in another one, blocks behind ``<!-- not run: reason -->``, and the pages that
 other tests hold to the code.
 """
 
@@ -48,21 +48,25 @@ _VARYING = (
 
 # Runs in a process of its own: takes blocks as lines of JSON, and answers each with what it printed and raised.
 _INTERPRETER = """
-import contextlib, io, json, linecache, sys, traceback
+def main():
+    import contextlib, io, json, linecache, sys, traceback
 
-answers = sys.stdout
-space = sys.modules["__main__"].__dict__
-for line in sys.stdin:
-    source, name = json.loads(line)
-    linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
-    printed, problem = io.StringIO(), None
-    with contextlib.redirect_stdout(printed):
-        try:
-            exec(compile(source, name, "exec"), space)
-        except BaseException:
-            problem = traceback.format_exc()
-    answers.write(json.dumps([printed.getvalue(), problem]) + "\\n")
-    answers.flush()
+    answers = sys.stdout
+    space = sys.modules["__main__"].__dict__
+    del space["main"]
+    for line in sys.stdin:
+        source, name = json.loads(line)
+        linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
+        printed, problem = io.StringIO(), None
+        with contextlib.redirect_stdout(printed):
+            try:
+                exec(compile(source, name, "exec"), space)
+            except BaseException:
+                problem = traceback.format_exc()
+        answers.write(json.dumps([printed.getvalue(), problem]) + "\\n")
+        answers.flush()
+
+main()
 """
 
 
@@ -96,6 +100,12 @@ def commands_of(body: str) -> list[tuple[str, str]]:
             command, shown = found[-1]
             found[-1] = (command, f"{shown}{line}\n")
     return found
+
+
+_PROGRESS = re.compile(
+    r"^(\d+ of \d+ tasks done|\d+ tasks run|\S+#\d+ (failed|is tried again|was undone)\b).*\n", re.MULTILINE
+)
+"""What the command says, on stderr, of a run that takes longer than a second."""
 
 
 def normalised(text: str) -> list[str]:
@@ -185,6 +195,7 @@ class Reader:
             )  # fmt: skip
         self.status = run.returncode if run.returncode >= 0 else 128 - run.returncode
         output = re.sub(r"^bash: line \d+: .* Killed .*\n", "", log.read_text(), flags=re.MULTILINE)
+        output = _PROGRESS.sub("", output)
         return output + "Killed\n" if self.status == 137 else output
 
     def close(self) -> None:

@@ -3,9 +3,10 @@
 import gc
 import time
 
-import exoflow
 from benchmarks.core import workloads
 from benchmarks.core.workers import serve
+
+import exoflow
 
 
 @exoflow.task

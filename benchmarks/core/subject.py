@@ -9,9 +9,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-import exoflow
 from benchmarks.core import workloads
 from benchmarks.core.workers import serve
+
+import exoflow
 
 
 def _engine(folder: str, executor: str) -> exoflow.Engine:
@@ -87,7 +88,7 @@ def resume(folder: str, executor: str, width: int, workflow_id: str) -> dict[str
         result = handle.result()
         ended = time.perf_counter()
     assert result == width * (width - 1) // 2
-    first = workloads.first_start()
+    first = workloads.seen.started
     assert first is not None
     return {
         "seconds": ended - begun, "first_task_s": first - begun, "ran": workloads.seen.ran,
@@ -102,7 +103,7 @@ def array(folder: str, executor: str, mode: str, size_bytes: int) -> dict[str, A
     assert np.arange(1).size  # numpy's own memory is not the array's
     with _engine(folder, executor) as engine:
         before = workloads.peak_rss_bytes()
-        same, last = engine.run(workloads.consume.bind(workloads.produce[mode].bind(size_bytes)))
+        same, last = engine.run(workloads.consume.bind(workloads.PRODUCERS[mode].bind(size_bytes)))
     assert last == size_bytes // 8 - 1
     return {
         "seconds": workloads.seen.consumed - workloads.seen.produced, "same": same,

@@ -10,25 +10,20 @@ from typing import Any
 
 import exoflow
 
-__all__ = ["STEPS", "chain", "consume", "first_start", "leaf", "one", "produce", "wide"]
+__all__ = ["PRODUCERS", "STEPS", "chain", "consume", "one", "peak_rss_bytes", "seen", "wide"]
 
 
 class _Seen:
-    """What tasks leave behind for the process they ran in."""
+    """What tasks leave behind for the process they ran in; times are of `time.perf_counter`."""
 
     started: float | None = None
+    ran = 0
     address = 0
     produced = 0.0
     consumed = 0.0
-    ran = 0
 
 
 seen = _Seen()
-
-
-def first_start() -> float | None:
-    """Return when the first leaf started in this process, by `time.perf_counter`."""
-    return seen.started
 
 
 @exoflow.task
@@ -111,7 +106,7 @@ def wide(width: int, marker: str | None = None) -> exoflow.Node:
     return total.bind(leaves)
 
 
-def _produce(size_bytes: int) -> Any:
+def _array(size_bytes: int) -> Any:
     import numpy as np
 
     array = np.arange(size_bytes // 8, dtype=np.float64)
@@ -120,9 +115,17 @@ def _produce(size_bytes: int) -> Any:
     return array
 
 
-produce = {
-    mode: exoflow.task(effects="none", checkpoint=mode)(_produce).options(task_id="produce") for mode in ("sync", "skip")
-}
+@exoflow.task(effects="none", checkpoint="sync")
+def produce_sync(size_bytes: int) -> Any:
+    return _array(size_bytes)
+
+
+@exoflow.task(effects="none", checkpoint="skip")
+def produce_skip(size_bytes: int) -> Any:
+    return _array(size_bytes)
+
+
+PRODUCERS = {"sync": produce_sync, "skip": produce_skip}
 
 
 @exoflow.task(effects="none", checkpoint="skip")

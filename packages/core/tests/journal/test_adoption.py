@@ -1,6 +1,9 @@
 """Workflows move to exactly one heir, and take with them exactly what counts."""
 
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -435,6 +438,113 @@ def test_a_seal_comes_behind_the_segment_its_victim_begins_at_that_moment(world:
         first.outcome(mine, "b")
 
 
+# --- many -----------------------------------------------------------------------------------------------------------
+
+
+def many(controller: Controller, wanted: Callable[[str], bool] = lambda workflow_id: True) -> dict[str, Any]:
+    return adoption.acquire_many(controller.store, controller.writer, controller.world.now, wanted)
+
+
+def test_a_start_takes_all_that_nobody_runs_and_nothing_else(world: World, make: Make) -> None:
+    dead, retired, heir, alive, starter = (world.controller() for _ in range(5))
+    mine = [dead.submit(), dead.submit("named/dead"), retired.submit(), retired.submit("named/retired"), dead.submit()]
+    for workflow_id in mine:
+        owner = retired if workflow_id in mine[2:4] else dead
+        owner.outcome(workflow_id, "a")
+    for controller in (dead, retired, alive):
+        controller.end(controller.submit())
+    running = alive.submit()
+    retired.append(make.submission("unclaimed"))
+    retired.retire()
+    dead.crash()
+    heir.adopt(dead.id, lambda workflow_id: workflow_id == mine[0])
+    expected = {workflow_id: world.history(workflow_id) for workflow_id in mine[1:]}
+
+    found = many(starter)
+
+    assert {workflow_id: acquired.records for workflow_id, acquired in found.items()} == expected
+    assert not any(acquired.finished for acquired in found.values())
+    for workflow_id, history in expected.items():
+        assert world.owner(workflow_id) == starter.id
+        assert world.history(workflow_id) == history
+        assert starter.acquire(workflow_id).epoch == found[workflow_id].epoch
+    assert world.owner(mine[0]) == heir.id
+    assert world.owner(running) == alive.id
+    assert many(starter) == {}
+
+
+def test_a_start_leaves_what_is_not_wanted_to_others(world: World) -> None:
+    dead, first, second = world.controller(), world.controller(), world.controller()
+    a, b = dead.submit(), dead.submit()
+    dead.crash()
+
+    assert many(first, lambda workflow_id: workflow_id == a).keys() == {a}
+    assert many(second).keys() == {b}
+
+
+def test_of_many_that_start_at_once_each_workflow_gets_one(world: World, together: Callable[..., list[Any]]) -> None:
+    dead, retired = world.controller(), world.controller()
+    ids = [dead.submit() for _ in range(5)] + [retired.submit(f"w{n}") for n in range(5)]
+    starters = [world.controller() for _ in range(3)]
+    retired.retire()
+    dead.crash()
+
+    answers = together([lambda s=s: many(s) for s in starters])
+
+    assert sorted(workflow_id for answer in answers for workflow_id in answer) == sorted(ids)
+    for starter, answer in zip(starters, answers, strict=True):
+        assert all(world.owner(workflow_id) == starter.id for workflow_id in answer)
+
+
+def test_a_damaged_journal_keeps_no_other_from_being_taken(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    damaged, dead, starter = world.controller(), world.controller(), world.controller()
+    damaged.submit()
+    mine = dead.submit()
+    damaged.outcome(mine, "a")
+    damaged.crash()
+    dead.crash()
+    key = segment_key(damaged.id, 1)
+    data = bytearray(world.store.read(key))
+    data[40] ^= 1
+    world.store.delete(key)
+    world.store.create(key, data)
+    if len(list(world.store.list(f"journals/{damaged.id}/"))) > 1:
+        pytest.skip("one batch of several objects is cut like a torn one")
+
+    assert many(starter).keys() == {mine}
+    assert damaged.id in caplog.text
+
+
+@pytest.mark.parametrize("ending", ["crash", "retire"])
+def test_a_start_that_dies_anywhere_leaves_everything_to_the_next(mortal: Any, ending: str, make: Make) -> None:
+    world, done = mortal
+    struck, number = True, 0
+    while struck:
+        number += 1
+        first = world.controller()
+        ids = [first.submit(), first.submit(f"named-{number}")]
+        for workflow_id in ids:
+            first.outcome(workflow_id, "a")
+        expected = {workflow_id: world.history(workflow_id) for workflow_id in ids}
+        getattr(first, ending)()
+        plan = make.CrashAt(10**9, done=done)
+        dying = world.controller(make.FaultyStore(world.store, plan))
+        plan.number = plan.changes + number
+        struck = False
+        try:
+            many(dying)
+        except make.SimulatedCrash:
+            struck = True
+        dying.crash()
+
+        heir = world.controller()
+        assert {workflow_id: acquired.records for workflow_id, acquired in many(heir).items()} == expected
+        for workflow_id in ids:
+            heir.end(workflow_id)
+        heir.retire(live_left=False)
+    assert number > 2
+
+
 # --- racing ---------------------------------------------------------------------------------------------------------
 
 
@@ -467,6 +577,55 @@ def test_of_many_that_begin_at_once_exactly_one_succeeds(world: World, together:
     answers = together([lambda c=c: begin(c) for c in contenders])
 
     assert sorted(str(a) for a in answers if not isinstance(a, WorkflowRunningError)) == ["1"]
+
+
+CONTENDER = """
+import os, sys, time
+from exoflow.errors import WorkflowRunningError
+from exoflow.journal.adoption import acquire
+from exoflow.journal.layout import new_journal_id
+from exoflow.journal.writer import JournalWriter
+from exoflow_storage.local import open_file_store
+
+store = open_file_store(sys.argv[1])
+writer = JournalWriter.open(store, new_journal_id(time.time()), "here", os.getpid(), time.time())
+print("ready", flush=True)
+for line in sys.stdin:
+    try:
+        acquire(store, writer, line.strip(), time.time())
+        print("won", writer.journal_id, flush=True)
+    except WorkflowRunningError:
+        print("lost", flush=True)
+"""
+
+
+def test_of_several_processes_that_acquire_at_once_exactly_one_succeeds(tmp_path: Path, make: Make) -> None:
+    storage = pytest.importorskip("exoflow_storage.local")
+    world = make.World(storage.open_file_store(f"file://{tmp_path}"))
+    first, second = world.controller(), world.controller()
+    ids = [first.submit() for _ in range(4)] + [second.submit() for _ in range(4)]
+    first.crash()
+    second.retire()
+    command = [sys.executable, "-c", CONTENDER, f"file://{tmp_path}"]
+    children = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) for _ in range(3)
+    ]
+    try:
+        for child in children:
+            assert child.stdout.readline() == "ready\n"
+        for workflow_id in ids:
+            for child in children:
+                child.stdin.write(workflow_id + "\n")
+            answers = [child.stdout.readline().split() for child in children]
+            winners = [answer[1] for answer in answers if answer[0] == "won"]
+            assert [answer[0] for answer in answers].count("lost") == 2, answers
+            assert winners == [world.owner(workflow_id)]
+    finally:
+        for child in children:
+            child.stdin.close()
+            child.wait(timeout=20)
+            child.stdout.close()
+        world.store.close()
 
 
 # --- crashing -------------------------------------------------------------------------------------------------------

@@ -114,6 +114,8 @@ class Controller:
         self._teller = Teller(observers) if observers else None
         self._recorder = Recorder(codec, store)
         self._watch_records = reach is not None or bool(observers)
+        self._after_flush: list[Callable[[], None]] = []
+        """What is to be done when the batch is durable, beside telling the engine."""
         self._batch_outcomes: list[tuple[WorkflowRun, NodeState]] = []
         """Outcomes in the batch, if anybody wants to know when they are durable."""
         self._draining = False
@@ -123,7 +125,7 @@ class Controller:
         self._turning = threading.Lock()
         """Held by the thread that has its turn. It may be any: what matters is that it is one at a time."""
         self._signalled = False
-        self._outstanding: dict[str, NodeState] = {}
+        self._outstanding: dict[str, tuple[WorkflowRun, NodeState]] = {}
         """Attempts that an executor has, and has not said to have ended."""
         self._batch: list[bytes] = []
         self._batch_runs: list[tuple[WorkflowRun, int]] = []
@@ -299,8 +301,9 @@ class Controller:
             batch, self._batch = self._batch, []
             runs, self._batch_runs = self._batch_runs, []
             outcomes, self._batch_outcomes = self._batch_outcomes, []
+            then, self._after_flush = self._after_flush, []
             if self._outstanding or not self._appends:
-                flusher.submit(partial(flusher.flush, batch), partial(self._flushed, runs, outcomes))
+                flusher.submit(partial(flusher.flush, batch), partial(self._flushed, runs, outcomes, then))
                 break
             # Nothing else can happen before this is durable: a hop to another thread would only cost time.
             problem = None
@@ -308,13 +311,14 @@ class Controller:
                 flusher.flush(batch)
             except ExoFlowError as error:
                 problem = error
-            self._flushed(runs, outcomes, None, problem)
+            self._flushed(runs, outcomes, then, None, problem)
         return True
 
     def _flushed(
         self,
         runs: list[tuple[WorkflowRun, int]],
         outcomes: list[tuple[WorkflowRun, NodeState]],
+        then: list[Callable[[], None]],
         _: None,
         problem: BaseException | None,
     ) -> None:
@@ -334,6 +338,8 @@ class Controller:
             self._accept(runs)
         for run, count in runs:
             self._obey(run, run.state.handle(ev.Committed(count), now))
+        for call in then:
+            call()
 
     def _accept(self, runs: list[tuple[WorkflowRun, int]]) -> None:
         flushed = {id(run) for run, _ in runs}
@@ -380,12 +386,29 @@ class Controller:
         for run, submission in runs:
             self.runs[run.workflow_id] = run
             self._by_prefix[run.prefix] = run
-            if self._teller is not None:
-                self._teller.started(run)
             if submission is not None:
+                if self._teller is not None:
+                    self._teller.started(run)
                 self._obey(run, run.state.begin(submission, now))
             else:
-                self._obey(run, run.state.go_on(now))
+                self._go_on(run)
+
+    def _go_on(self, run: WorkflowRun) -> None:
+        if self.runs.get(run.workflow_id) is not run:
+            return
+        if self._still_runs(run):
+            # An attempt from before it was stopped here has not ended, and must not meet its own undo, or a second one.
+            self.later(0.005, partial(self._go_on, run))
+            return
+        if self._teller is not None:
+            self._teller.started(run)
+        self._obey(run, run.state.go_on(time.time()))
+
+    def _still_runs(self, again: WorkflowRun) -> bool:
+        return any(
+            run.workflow_id == again.workflow_id and node.effects in (Effects.ROLLBACK, Effects.ONCE)
+            for run, node in self._outstanding.values()
+        )
 
     # --- commands -----------------------------------------------------------------------------------------------
 
@@ -436,10 +459,10 @@ class Controller:
         policy = node.spec.task.policy
         if policy.timeout_s is not None:
             self._timers[attempt] = self.later(policy.timeout_s, partial(self._timed_out, run, node, attempt))
-        self._start(node, call_of(run, command))
+        self._start(run, node, call_of(run, command))
 
-    def _start(self, node: NodeState, call: Call) -> None:
-        self._outstanding[call.attempt] = node
+    def _start(self, run: WorkflowRun, node: NodeState, call: Call) -> None:
+        self._outstanding[call.attempt] = run, node
         try:
             self._executor_of(node).start(call)
         except Exception as error:  # no such executor, or it broke its promise not to raise
@@ -487,12 +510,12 @@ class Controller:
             return
         node: NodeState = command.node
         if self._at(FailurePoint.BEFORE_UNDO, run, node, attempt):
-            self._start(node, call_undo(run, node, attempt, payload))
+            self._start(run, node, call_undo(run, node, attempt, payload))
 
     def _resolve(self, run: WorkflowRun, command: ev.Resolve) -> None:
         node: NodeState = command.node
         if self._at(FailurePoint.BEFORE_RESOLVE, run, node, command.attempt):
-            self._start(node, call_resolve(run, node, command.attempt, command.key))
+            self._start(run, node, call_resolve(run, node, command.attempt, command.key))
 
     def _at(self, point: FailurePoint, run: WorkflowRun, node: NodeState, attempt: str) -> bool:
         if self._reach is not None:
@@ -531,7 +554,7 @@ class Controller:
             return
         if self._blobs is None:
             self._blobs = ThreadPoolExecutor(4, thread_name_prefix="exoflow-blobs")
-        self._outstanding[attempt] = command.node
+        self._outstanding[attempt] = run, command.node
         key = blob_key(run.workflow_id, attempt, 0)
         self._blobs.submit(self._persist_now, command.node, value, attempt, key)
 
@@ -592,9 +615,14 @@ class Controller:
         elif command.status == "cancelled" and command.error is None:
             self._settle(run, WorkflowCancelledError(run.workflow_id))
         else:
-            error = command.error
-            self._live_left = self._live_left or command.status == "attention"
-            self._settle(run, error if error is not None else ExoFlowError(f"{run.workflow_id}: {command.status}"))
+            error = command.error or ExoFlowError(f"{run.workflow_id}: {command.status}")
+            if command.status == "attention":
+                # Whoever settles it may be another process: give it up before anybody is told.
+                self._live_left = True
+                self._batch.append(records.encode(records.Released(run.workflow_id)))
+                self._after_flush.append(partial(self._settle, run, error))
+            else:
+                self._settle(run, error)
 
     def _settle(self, run: WorkflowRun, problem: BaseException | None, value: Value | None = None) -> None:
         """Tell whoever waits, and forget the workflow."""
@@ -628,7 +656,7 @@ class Controller:
         if isinstance(problem, SimulatedCrash):
             self._abandon_journal()
             return
-        for attempt, node in list(self._outstanding.items()):
+        for attempt, (_, node) in list(self._outstanding.items()):
             if node.effects is not Effects.ONCE:
                 self._executor_of(node).stop(attempt)
         self._drain_until = time.monotonic() + _DRAIN_S
@@ -653,7 +681,7 @@ class Controller:
         self._live_left = self._live_left or bool(self.runs)
         for _, accepted in self._accepting:
             accepted.reject(UnavailableError("the engine was closed before the workflow was accepted"))
-        for attempt, node in list(self._outstanding.items()):
+        for attempt, (_, node) in list(self._outstanding.items()):
             if node.effects in (Effects.NONE, Effects.IDEMPOTENT):
                 self._executor_of(node).stop(attempt)
         self._drain_until = time.monotonic() + _DRAIN_S

@@ -13,6 +13,7 @@ from typing import Any, Self
 
 import attrs
 
+from exoflow.engine.bulk import collector_paused
 from exoflow.engine.driver import Controller
 from exoflow.engine.handle import Handle
 from exoflow.engine.inspecting import describe_tasks, describe_workflow
@@ -253,11 +254,12 @@ class Engine:
             standing = self._look_up(workflow_id)
             if has_finished(self.store, standing.ownership, standing.history):
                 return self._value_of(self._outcome(workflow_id, standing.history.records))
-            info = describe_workflow(standing.history.records, live=standing.ownership.live, finished=False)
+            live = _is_live(standing)
+            info = describe_workflow(standing.history.records, live=live, finished=False)
             if info.status is WorkflowStatus.NEEDS_ATTENTION:
                 task_id, _, reason = (info.problem or ": ").partition(": ")
                 raise NeedsAttentionError(workflow_id, task_id, reason)
-            if not standing.ownership.live:
+            if not live:
                 raise UnavailableError(
                     f"workflow {workflow_id!r} is {info.status} and nobody runs it; "
                     f"`exoflow resume {workflow_id}` goes on"
@@ -277,7 +279,7 @@ class Engine:
         records = standing.history.records
         return describe_workflow(
             records,
-            live=standing.ownership.live,
+            live=_is_live(standing),
             finished=has_finished(self.store, standing.ownership, standing.history),
         ).status
 
@@ -302,7 +304,7 @@ class Engine:
         history, dag, decoded = self._decode(records)
         info = describe_workflow(
             records,
-            live=standing.ownership.live,
+            live=_is_live(standing),
             finished=has_finished(self.store, standing.ownership, standing.history),
         )
         continuations = {i: d for i, d in decoded.items() if isinstance(d, Dag)}
@@ -323,7 +325,7 @@ class Engine:
         controller = self._controller
         if controller is not None and workflow_id in controller.runs:
             controller.post(controller.nudge)
-        elif not standing.ownership.live:
+        elif not _is_live(standing):
             # Nobody would notice: take it over, so that somebody does.
             handle = self.resume(workflow_id)
             with contextlib.suppress(ExoFlowError):
@@ -393,7 +395,9 @@ class Engine:
             )  # fmt: skip
         else:
             record = rec.Settlement(workflow_id, task_id, intent.attempt, False)
-        controller.ask(lambda: controller.flusher.flush([rec.encode(record)])).result()
+        # Given up in the same flush: whoever resumes it may be another process.
+        both = [rec.encode(record), rec.encode(rec.Released(workflow_id))]
+        controller.ask(lambda: controller.flusher.flush(both)).result()
         controller.leave_live()
 
     def delete(self, workflow_id: str) -> None:
@@ -404,7 +408,7 @@ class Engine:
             WorkflowRunningError: It is running; cancel it first.
         """
         standing = self._look_up(workflow_id)
-        if not has_finished(self.store, standing.ownership, standing.history) and standing.ownership.live:
+        if not has_finished(self.store, standing.ownership, standing.history) and _is_live(standing):
             raise WorkflowRunningError(workflow_id, "a live controller; cancel it first")
         controller = self._running()
         controller.ask(lambda: garbage.delete(self.store, controller.flusher.writer, workflow_id, time.time())).result()
@@ -548,12 +552,14 @@ class Engine:
             if dag is not None:
                 self._check_same(workflow_id, run.digest, dag)
             return self._handle(run)
+        if dag is not None:
+            # Before it is taken over: a wrong DAG must not take the workflow away from who has the right one.
+            found = self._look_up(workflow_id).history.records
+            submission = next(record for record in found if isinstance(record, rec.Submission))
+            self._check_same(workflow_id, submission.digest, dag)
         taken = controller.ask(
             lambda: adoption.acquire(self.store, controller.flusher.writer, workflow_id, time.time())
         ).result()
-        history = History.of(taken.records)
-        if dag is not None and history.submission is not None:
-            self._check_same(workflow_id, history.submission.digest, dag)
         if taken.finished:
             return self._ended_handle(workflow_id, taken.records)
         return self._go_on(controller, workflow_id, taken.records, dag, accept_code_change=accept_code_change)
@@ -568,13 +574,16 @@ class Engine:
         accept_code_change: bool,
     ) -> Handle:
         try:
-            history, stored, decoded = self._decode(records)
-            prefix = controller.new_prefix()
-            state, _ = restore(
-                # The caller's DAG is the same by digest, and has the code that is here now.
-                dag or stored, history, decoded, prefix=prefix, accept_code_change=accept_code_change,
-            )  # fmt: skip
+            with collector_paused():
+                history, stored, decoded = self._decode(records)
+                prefix = controller.new_prefix()
+                state, _ = restore(
+                    # The caller's DAG is the same by digest, and has the code that is here now.
+                    dag or stored, history, decoded, prefix=prefix, accept_code_change=accept_code_change,
+                )  # fmt: skip
         except BaseException:
+            # Somebody with the right code, or nobody, may have it.
+            controller.ask(lambda: controller.flusher.flush([rec.encode(rec.Released(workflow_id))])).result()
             controller.leave_live()
             raise
         assert history.submission is not None
@@ -648,6 +657,11 @@ class Engine:
                 f"`exoflow resume {handle.workflow_id} --storage {self.store.url}` or by running it again under its id"
             )
             raise
+
+
+def _is_live(standing: ownership.Standing) -> bool:
+    """Whether a live controller has the workflow: its owner is alive and has not given it up."""
+    return standing.ownership.live and standing.history.given_up is None
 
 
 def _check_id(workflow_id: str) -> None:

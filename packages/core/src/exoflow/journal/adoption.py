@@ -21,7 +21,13 @@ from collections.abc import Callable, Iterable, Iterator
 
 import attrs
 
-from exoflow.errors import FencedError, UnavailableError, WorkflowNotFoundError, WorkflowRunningError
+from exoflow.errors import (
+    CorruptCheckpointError,
+    FencedError,
+    UnavailableError,
+    WorkflowNotFoundError,
+    WorkflowRunningError,
+)
 from exoflow.failures.points import FailurePoint
 from exoflow.journal import records as rec
 from exoflow.journal.claims import claim
@@ -30,13 +36,23 @@ from exoflow.journal.ends import SUMMARY, is_finished, submission_of
 from exoflow.journal.frames import Seal, decode_seal, encode_seal
 from exoflow.journal.layout import open_key, segment_key
 from exoflow.journal.liveness import is_live, list_open, read_open
-from exoflow.journal.ownership import Ownership, Standing, follow, has_finished, history, lengths_in, look_up, trace
+from exoflow.journal.ownership import (
+    History,
+    Ownership,
+    Standing,
+    follow,
+    has_finished,
+    history,
+    lengths_in,
+    look_up,
+    trace,
+)
 from exoflow.journal.reader import Selection, find_end
 from exoflow.journal.shelf import Shelf, records_at
 from exoflow.journal.writer import JournalWriter
 from exoflow.stores.contract import ObjectStore
 
-__all__ = ["LIGHT", "Acquired", "acquire", "adopt", "begin", "orphans", "seal", "succeed"]
+__all__ = ["LIGHT", "Acquired", "acquire", "acquire_many", "adopt", "begin", "orphans", "seal", "succeed"]
 
 _log = logging.getLogger(__name__)
 
@@ -92,7 +108,7 @@ def seal(store: ObjectStore, victim: str, heir: str, patience: Patience = PATIEN
 
 def adopt(
     store: ObjectStore, writer: JournalWriter, journal_id: str, wanted: Callable[[str], bool], now: float
-) -> dict[str, list[rec.WorkflowRecord]] | None:
+) -> dict[str, Acquired] | None:
     """Take over a journal whose writer is dead, and what that writer had taken over and not yet adopted.
 
     Args:
@@ -104,7 +120,7 @@ def adopt(
         now: Seconds since the epoch, UTC.
 
     Returns:
-        The histories of the workflows that were taken; empty if there was nothing to adopt. None if a live writer
+        The workflows that were taken; empty if there was nothing to adopt. None if a live writer
         other than *writer* is the heir.
 
     Raises:
@@ -222,7 +238,7 @@ def acquire(store: ObjectStore, writer: JournalWriter, workflow_id: str, now: fl
             raise WorkflowNotFoundError(workflow_id, store.url)
         own, past = standing.ownership, standing.history
         if past.settled and past.finished:
-            return Acquired(workflow_id=workflow_id, epoch=own.epoch, records=past.records, finished=True)
+            return _acquired(own.epoch, past)
         if standing.free:
             if not past.records:
                 raise WorkflowNotFoundError(workflow_id, store.url)
@@ -242,10 +258,80 @@ def acquire(store: ObjectStore, writer: JournalWriter, workflow_id: str, now: fl
             if past.journal_id != us:
                 # Its claim arrived after we had adopted the journal: it is ours, and only has to be repeated here.
                 writer.append(past.raw)
-            return Acquired(workflow_id=workflow_id, epoch=own.epoch, records=past.records, finished=False)
+            return _acquired(own.epoch, past)
         taken = adopt(store, writer, own.chain[0], lambda found: found == workflow_id, now)
         if taken is not None and workflow_id in taken:
-            return Acquired(workflow_id=workflow_id, epoch=own.epoch, records=taken[workflow_id], finished=False)
+            return taken[workflow_id]
+
+
+def acquire_many(
+    store: ObjectStore, writer: JournalWriter, now: float, wanted: Callable[[str], bool] = lambda workflow_id: True
+) -> dict[str, Acquired]:
+    """Make every workflow ours that has not ended and that no live controller owns: what a start may do.
+
+    Each dead journal costs one flush, and all that was given up or left by the retired one more, with a claim for each.
+    One journal that cannot be read keeps no other from being taken: it is logged.
+
+    Args:
+        store: Where.
+        writer: Of the journal that will own them.
+        now: Seconds since the epoch, UTC.
+        wanted: Asked for each workflow id.
+
+    Returns:
+        The workflows that became ours.
+
+    Raises:
+        FencedError: *writer* was itself taken over.
+        UnavailableError: The store does not answer. Calling again goes on.
+    """
+    found: dict[str, Acquired] = {}
+    waiting = [journal_id for journal_id in list_open(store) if journal_id != writer.journal_id]
+    for journal_id in waiting:
+        try:
+            found.update(adopt(store, writer, journal_id, wanted, now) or {})
+        except CorruptCheckpointError as error:
+            _log.warning("journal %s is left alone: %s", journal_id, error)
+    light, whole = Shelf(store, LIGHT), Shelf(store, _WHOLE)
+    left: dict[str, tuple[Ownership, History]] = {}
+    for journal_id in waiting:
+        try:
+            for workflow_id in _unfinished_in(light, journal_id):
+                own = trace(light, workflow_id, now)
+                if workflow_id in found or own is None or own.deleted or not wanted(workflow_id):
+                    continue
+                past = history(light, own)
+                # Where it is not settled how much counts, there is more to do than this.
+                if past.settled and _can_be_claimed(own, past) and not has_finished(store, own, past):
+                    left[workflow_id] = own, history(whole, own)
+        except CorruptCheckpointError as error:
+            _log.warning("journal %s is left alone: %s", journal_id, error)
+    if left:
+        since = writer.batches + 1
+        writer.append([raw for _, past in left.values() for raw in past.raw])
+        for workflow_id, (own, past) in left.items():
+            if _claim(writer, own, since):
+                found[workflow_id] = _acquired(own.epoch + 1, past)
+    return found
+
+
+def _can_be_claimed(own: Ownership, past: History) -> bool:
+    free = Standing(ownership=own, history=past).free
+    return free and bool(past.records) and not isinstance(past.given_up, rec.Deleted)
+
+
+def _claim(writer: JournalWriter, own: Ownership, since: int) -> bool:
+    """Create the next claim of a workflow that nobody owns; return whether it is ours."""
+    made = claim(writer.store, own.workflow_id, own.epoch + 1, writer.journal_id, since=since, patience=writer.patience)
+    if writer.fail is not None:
+        writer.fail(FailurePoint.ON_CLAIM)
+    return made.journal_id == writer.journal_id
+
+
+def _acquired(epoch: int, past: History) -> Acquired:
+    assert past.records
+    workflow_id = past.records[0].workflow_id
+    return Acquired(workflow_id=workflow_id, epoch=epoch, records=past.records, finished=past.finished)
 
 
 def succeed(store: ObjectStore, old: JournalWriter, writer: JournalWriter, batch: Iterable[bytes]) -> None:
@@ -281,7 +367,7 @@ def _take_in(
     chain: tuple[str, ...],
     wanted: Callable[[str], bool],
     now: float,
-) -> dict[str, list[rec.WorkflowRecord]]:
+) -> dict[str, Acquired]:
     """Record what was read of the journals sealed in our name, and what becomes of their workflows: one flush."""
     fresh = _unrecorded(shelf, chain)
     if not fresh:
@@ -291,11 +377,11 @@ def _take_in(
     taken, given_up = _share_out(store, writer.journal_id, shelf, fresh, wanted, now)
     batch: list[bytes | memoryview] = [rec.encode(rec.Adopted(journal_id, lengths[journal_id])) for journal_id in fresh]
     batch += [rec.encode(rec.Released(workflow_id)) for workflow_id in given_up]
-    found: dict[str, list[rec.WorkflowRecord]] = {}
+    found: dict[str, Acquired] = {}
     whole = Shelf(store, _WHOLE) if len(taken) > 1 else None
     for workflow_id, own in taken.items():
         past = history(whole or Shelf(store, attrs.evolve(_WHOLE, workflow_id=workflow_id)), own, lengths)
-        found[workflow_id] = past.records
+        found[workflow_id] = _acquired(own.epoch, past)
         batch += past.raw
     writer.append(batch)
     writer.owed.difference_update(fresh)
@@ -361,17 +447,14 @@ def _unrecorded(shelf: Shelf, chain: tuple[str, ...]) -> list[str]:
 
 def _move_by_claim(store: ObjectStore, writer: JournalWriter, standing: Standing, now: float) -> Acquired | None:
     """Repeat the records of a workflow that nobody owns, and claim it; None if somebody else did."""
-    own, us = standing.ownership, writer.journal_id
+    own = standing.ownership
     whole = look_up(store, own.workflow_id, now, _WHOLE)
     if whole is None or whole.ownership.claim != own.claim or not whole.free or not whole.history.records:
         return None
     past = whole.history
     since = writer.batches + 1
     writer.append(past.raw)
-    made = claim(store, own.workflow_id, own.epoch + 1, us, since=since, patience=writer.patience)
-    if writer.fail is not None:
-        writer.fail(FailurePoint.ON_CLAIM)
-    if made.journal_id != us:
+    if not _claim(writer, own, since):
         return None
     if not past.settled:
         # Of a sealed journal whose heir never said how much counts, a reader may have seen more than we did. The claim
@@ -380,9 +463,7 @@ def _move_by_claim(store: ObjectStore, writer: JournalWriter, standing: Standing
         if again.raw != past.raw:
             writer.append(again.raw)
             past = again
-    return Acquired(
-        workflow_id=own.workflow_id, epoch=made.epoch, records=past.records, finished=is_finished(past.records)
-    )
+    return _acquired(own.epoch + 1, past)
 
 
 def _running(store: ObjectStore, own: Ownership) -> WorkflowRunningError:

@@ -5,6 +5,7 @@ Where a test and a task in another process have to wait for each other, they do 
 
 import array
 import asyncio
+import functools
 import os
 import pickle
 import sys
@@ -145,6 +146,16 @@ def big_bytes(size: int) -> bytes:
 def big_text(size: int, seconds: float = 0.0) -> str:
     time.sleep(seconds)  # work that a busy machine cannot make shorter
     return "x" * size
+
+
+@functools.lru_cache(1)
+def _text(size: int) -> str:
+    return "x" * size
+
+
+@task(effects="none")
+def ready_text(size: int) -> str:
+    return _text(size)
 
 
 @task(effects="none")
