@@ -40,7 +40,7 @@ _EXPORT = re.compile(r"export (\w+)=(\S+)")
 _FILE_NAME = re.compile(r"# ([\w./-]+\.(?:py|toml))\n")
 _VARYING = (
     (re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d"), "<time>"),
-    (re.compile(r"\b\d+ min( \d+ s)?\b|\b\d+(\.\d+)? (us|ms|s)\b"), "<duration>"),
+    (re.compile(r"\b\d+ min( \d+ s)?\b|\b\d+(\.\d+)? ?(us|ms|s)\b"), "<duration>"),
     (re.compile(r"\b\d+(\.\d+)? ([KMG]i)?B\b"), "<size>"),
     (re.compile(r"\bj[0-9a-hjkmnp-tv-z]{15}\b"), "<journal>"),
     (re.compile(r"\bprocess \d+ on \S+"), "<process>"),

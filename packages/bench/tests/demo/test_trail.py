@@ -2,15 +2,16 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import closing
 
 from exoflow.plugins.observing import Happening, Moment
 from exoflow_bench.demo.trail import Line, Trail, first_beginning, first_time, read_trail, tasks_of
 
 
 def test_a_trail_is_read_as_it_was_written(tmp_path):
-    trail = Trail(tmp_path / "trail")
-    trail.observe(Happening(moment=Moment.TASK_STARTED, workflow_id="w", at=1.5, task_id="a", number=2))
-    trail.note("result")
+    with closing(Trail(tmp_path / "trail")) as trail:
+        trail.observe(Happening(moment=Moment.TASK_STARTED, workflow_id="w", at=1.5, task_id="a", number=2))
+        trail.note("result")
     started, noted = read_trail(tmp_path / "trail")
     assert started == Line(1.5, "task_started", "a", 2)
     assert noted.what == "result"
@@ -27,7 +28,8 @@ def test_a_trail_outlives_a_process_that_is_killed(tmp_path):
 
 
 def test_a_line_that_is_still_being_written_is_left_for_later(tmp_path):
-    Trail(tmp_path / "trail").note("whole")
+    with closing(Trail(tmp_path / "trail")) as trail:
+        trail.note("whole")
     with (tmp_path / "trail").open("a") as file:
         file.write('{"at": 1.0, "wh')
     assert [line.what for line in read_trail(tmp_path / "trail")] == ["whole"]

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from exoflow.errors import CorruptCheckpointError
+from exoflow.errors import CorruptCheckpointError, UnsupportedFormatError
 from exoflow.journal import adoption, records
 from exoflow.journal.archive import condense
 from exoflow.journal.layout import archive_key, segment_key
@@ -64,6 +64,21 @@ def test_a_flipped_byte_is_an_error_or_a_torn_tail(make: Any) -> None:
         store.delete(key)
         store.create(key, original)
     assert outcomes == {3, "CorruptCheckpointError", "UnsupportedFormatError"}
+
+
+def test_an_object_that_was_created_whole_is_never_torn(make: Any) -> None:
+    inner = MemoryStore()
+    first = make.World(make.Bucket(inner)).controller()
+    first.append(records.Released("w"))
+    key = segment_key(first.id, 2)
+    original = bytes(inner.read(key))
+    for position in range(len(original)):
+        change(inner, key, position)
+        with pytest.raises((CorruptCheckpointError, UnsupportedFormatError)):
+            read_journal(inner, first.id)
+        inner.delete(key)
+        inner.create(key, original)
+    assert read_journal(inner, first.id).batches == 2
 
 
 def test_a_damaged_tail_is_found_where_the_length_is_known(make: Any) -> None:

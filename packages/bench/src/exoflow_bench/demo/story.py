@@ -201,30 +201,30 @@ def _run(name: str, job: Job, folder: Path, progress: Callable[[int], None]) -> 
         child = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env={**os.environ, **_ONE_THREAD}
         )
-        ended: list[float] = []
+        ended_at = 0.0
+        ended = threading.Event()
 
         def wait() -> None:
+            nonlocal ended_at
             child.wait()
-            ended.append(time.time())
+            ended_at = time.time()
+            ended.set()
 
-        waiter = threading.Thread(target=wait, name=f"wait-for-{name}", daemon=True)
-        waiter.start()
+        threading.Thread(target=wait, name=f"wait-for-{name}", daemon=True).start()
         try:
-            while waiter.is_alive() and time.time() - started_at < _PATIENCE_S:
+            while not ended.wait(0.1) and time.time() - started_at < _PATIENCE_S:
                 progress(len(tasks_of(read_trail(Path(job.trail)), Moment.TASK_FINISHED)))
-                waiter.join(0.1)
         finally:
-            if waiter.is_alive():  # too slow, or Ctrl-C
+            if not ended.is_set():  # too slow, or Ctrl-C
                 child.terminate()
-                waiter.join(5.0)
-                if waiter.is_alive():
+                if not ended.wait(5.0):
                     child.kill()
-                    waiter.join()
+                    ended.wait()
     return Process(
         name=name,
         pid=child.pid,
         started_at=started_at,
-        ended_at=ended[0],
+        ended_at=ended_at,
         code=child.returncode,
         trail=read_trail(Path(job.trail)),
         said=printed.read_text(errors="replace")[-2000:].strip(),

@@ -44,6 +44,10 @@ class Trail:
         """Write down something that is no happening of the engine."""
         self._write(Line(time.time(), what))
 
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
     def _write(self, line: Line) -> None:
         self._file.write(json.dumps(attrs.asdict(line)) + "\n")
 

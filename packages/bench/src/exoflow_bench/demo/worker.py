@@ -4,6 +4,7 @@ It knows nothing of the crash: that is a failure it gives the engine, and the pi
 without it.
 """
 
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -43,7 +44,10 @@ def main(argument: str) -> None:
 
     trail = Trail(Path(job.trail))
     trail.note("imported")
-    with exoflow.Engine(job.storage, job.executor, observers=[trail], failures=job.failures) as engine:
+    with (
+        contextlib.closing(trail),
+        exoflow.Engine(job.storage, job.executor, observers=[trail], failures=job.failures) as engine,
+    ):
         if job.resume:
             trail.note("resume")
             handle = engine.resume(job.workflow_id)

@@ -26,12 +26,15 @@ from exoflow.engine.recording import Recorder
 from exoflow.engine.run import WorkflowRun, arguments_of, call_of, call_resolve, call_undo
 from exoflow.engine.telling import Teller
 from exoflow.errors import (
+    CorruptCheckpointError,
     ExoFlowError,
+    ObjectNotFoundError,
     TaskTimeoutError,
     UnavailableError,
     UnserializableResultError,
     WorkflowCancelledError,
 )
+from exoflow.executors.calling import make_durable
 from exoflow.executors.contract import Call, CallKind, Executor, Services
 from exoflow.failures.points import FailurePoint, Reach, SimulatedCrash
 from exoflow.journal import records
@@ -41,7 +44,7 @@ from exoflow.journal.writer import JournalWriter
 from exoflow.plugins.observing import Moment, Observer
 from exoflow.stores.contract import ObjectStore, SupportsAppend, SupportsLocks
 from exoflow.tasks.policy import Effects
-from exoflow.values import Codec, Encoded, Live, Payload, Value, persist
+from exoflow.values import Codec, Live, Value
 
 __all__ = ["Controller"]
 
@@ -54,6 +57,7 @@ _DRAIN_S = 10.0
 _TURN_EVENTS = 256
 """Events fed before the loop gets to look at timers and other callers again."""
 
+_PROBLEMS = (ev.Failed, ev.UndoFailed, ev.CommitFailed)
 _REPORTS = (ev.Finished, ev.Failed, ev.Undone, ev.UndoFailed, ev.Resolved)
 
 
@@ -363,12 +367,22 @@ class Controller:
             timer = self._timers.pop(attempt, None)
             if timer is not None:
                 timer.cancel()
-        if type(event) is ev.CommitFailed and isinstance(event.error, UnavailableError):
-            self._abandon(run, event.error)
+        if isinstance(event, _PROBLEMS) and self._cannot_go_on(run, event):
             return
         if self._teller is not None:
             self._teller.event(run, event)
         self._obey(run, run.state.handle(event, time.time()))
+
+    def _cannot_go_on(self, run: WorkflowRun, event: ev.Failed | ev.UndoFailed | ev.CommitFailed) -> bool:
+        """Stop where the trouble is the store's, not the task's: nothing is decided, and resuming goes on."""
+        error = event.error
+        if getattr(error, "exoflow_simulated_crash", False):
+            raise error
+        store_failed = type(event) is ev.CommitFailed or (type(event) is ev.Failed and event.system)
+        if store_failed and isinstance(error, UnavailableError | CorruptCheckpointError | ObjectNotFoundError):
+            self._abandon(run, error)
+            return True
+        return False
 
     def _submit(
         self, runs: Sequence[tuple[WorkflowRun, records.Submission | None]], accepted: Promise[None] | None
@@ -489,8 +503,10 @@ class Controller:
             return
         policy = node.spec.task.policy
         log.warning("%s: task %s ran past its timeout of %s s", run.workflow_id, node.task_id, policy.timeout_s)
-        self._executor_of(node).stop(attempt)
         self._mail.append(ev.Failed(attempt, TaskTimeoutError(node.task_id, policy.timeout_s or 0.0), ended=False))
+        if node.effects is not Effects.ONCE or policy.resolve is not None:
+            # Of a once task that nobody could ask about afterwards, the outcome is worth waiting for.
+            self._executor_of(node).stop(attempt)
 
     def _stop(self, run: WorkflowRun, command: ev.Stop) -> None:
         node = run.state.node_of(command.attempt)
@@ -547,30 +563,15 @@ class Controller:
 
     def _persist(self, run: WorkflowRun, command: ev.Persist) -> None:
         """Make a value durable that its mode alone would not have stored."""
-        value = command.node.value
         attempt = command.attempt
-        if isinstance(value, Payload) and (value.blob is not None or value.size_bytes < 1 << 16):
-            self._mail.append(ev.Persisted(attempt, value))
-            return
         if self._blobs is None:
             self._blobs = ThreadPoolExecutor(4, thread_name_prefix="exoflow-blobs")
         self._outstanding[attempt] = run, command.node
         key = blob_key(run.workflow_id, attempt, 0)
-        self._blobs.submit(self._persist_now, command.node, value, attempt, key)
+        self._blobs.submit(self._persist_now, command.node, command.node.value, attempt, key)
 
     def _persist_now(self, node: NodeState, value: Value, attempt: str, key: str) -> None:
-        from exoflow.executors.calling import parts_of
-
-        try:
-            encoded = Encoded(parts_of(value)) if isinstance(value, Payload) else self.codec.encode(value.value)
-            name = value.codec if isinstance(value, Payload) else self.codec.name
-            self._report(ev.Persisted(attempt, persist(encoded, name, self.store, key)))
-        except UnavailableError as error:
-            self._report(ev.CommitFailed(attempt, error))
-        except Exception as error:
-            problem = UnserializableResultError(node.task_id, f"{type(error).__name__}: {error}")
-            problem.__cause__ = error
-            self._report(ev.CommitFailed(attempt, problem))
+        self._report(make_durable(attempt, node.task_id, value, store=self.store, codec=self.codec, blob_key=key))
 
     def _arm(self, run: WorkflowRun, command: ev.Arm) -> None:
         attempt = command.attempt

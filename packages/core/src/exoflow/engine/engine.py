@@ -396,8 +396,11 @@ class Engine:
         else:
             record = rec.Settlement(workflow_id, task_id, intent.attempt, False)
         # Given up in the same flush: whoever resumes it may be another process.
-        both = [rec.encode(record), rec.encode(rec.Released(workflow_id))]
-        controller.ask(lambda: controller.flusher.flush(both)).result()
+        said = [record, rec.Released(workflow_id)]
+        if isinstance(record, rec.Outcome):
+            said.insert(0, rec.Settlement(workflow_id, task_id, intent.attempt, True))
+        encoded = [rec.encode(one) for one in said]
+        controller.ask(lambda: controller.flusher.flush(encoded)).result()
         controller.leave_live()
 
     def delete(self, workflow_id: str) -> None:

@@ -58,8 +58,11 @@ class SegmentKind(IntEnum):
     """What an object of a journal is."""
 
     DATA = 1
+    """Grows by appending, so its end may be torn."""
     SEAL = 2
     ARCHIVE = 3
+    OBJECT = 4
+    """Created whole: there is no torn end, only damage."""
 
 
 @attrs.frozen
@@ -155,7 +158,8 @@ def decode_segment(key: str, data: Buffer, seed: int, first: int, *, sparse: boo
     view = memoryview(data)
     batches: list[Batch] = []
     offset, expected = HEADER_BYTES, first
-    if decode_header(key, data) is None:
+    kind = decode_header(key, data)
+    if kind is None:
         # Header and first batch are one write. No batch may follow a torn one, not even a seal's, which has number 0.
         _refuse_damage(key, view, 0, seed, -1, None)
         return Segment(batches, 0, torn=len(view) > 0)
@@ -164,6 +168,8 @@ def decode_segment(key: str, data: Buffer, seed: int, first: int, *, sparse: boo
         # A good batch with another number is as bad as none: one before it is missing.
         if found is None or (found[0].sequence != expected and not (sparse and found[0].sequence > expected)):
             _refuse_damage(key, view, offset, seed, expected, found)
+            if kind is not SegmentKind.DATA:
+                raise CorruptCheckpointError(key, f"batch {expected} at byte {offset} is damaged")
             return Segment(batches, offset, torn=True)
         batch, offset = found
         batches.append(batch)

@@ -142,7 +142,7 @@ class UndoRecord:
 
 @attrs.frozen
 class Settlement:
-    """What ``resolve``, or a person, said of a ``once`` attempt that did not happen; had it happened, this is an `Outcome`."""
+    """What ``resolve``, or a person, said of a ``once`` attempt. If it happened, an `Outcome` says what came of it."""
 
     kind: ClassVar[int] = 20
     workflow_id: str

@@ -16,7 +16,7 @@ from exoflow.errors import FencedError, ObjectNotFoundError, UnavailableError, U
 from exoflow.failures.points import FailurePoint
 from exoflow.journal import records
 from exoflow.journal.creation import PATIENT, Lost, Patience, create_exactly
-from exoflow.journal.frames import Seal, decode_seal, encode_batch, encode_header, encode_seal, seed_of
+from exoflow.journal.frames import Seal, SegmentKind, decode_seal, encode_batch, encode_header, encode_seal, seed_of
 from exoflow.journal.layout import open_key, segment_key
 from exoflow.journal.liveness import OpenJournal, encode_open
 from exoflow.stores.contract import Appender, Lock, ObjectStore, SupportsAppend, SupportsLocks
@@ -248,7 +248,7 @@ class JournalWriter:
             encoded = encode_batch(count, part, self._seed, continues=number < len(parts))
             key = self._next_key
             # One after the other, so that no batch is ever stored behind one that lost.
-            answer = create_exactly(self.store, key, encode_header() + encoded, self.patience)
+            answer = create_exactly(self.store, key, encode_header(SegmentKind.OBJECT) + encoded, self.patience)
             if isinstance(answer, Lost):
                 raise self._fenced(key, answer.winner)
             self._advance()
