@@ -6,6 +6,7 @@ those that only read the sources run in the workspace's.
 """
 
 import os
+import sys
 from pathlib import Path
 
 import nox
@@ -90,11 +91,22 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure our own code, at toy size unless asked: `-- core` runs benchmarks/core, other arguments are pytest's."""
-    session.install("--group=bench", "--editable", "packages/storage", "--editable", "packages/bench[demo,peers]")
-    suites = [f"benchmarks/{word}" for word in session.posargs if (ROOT / "benchmarks" / word).is_dir()]
-    others = [word for word in session.posargs if f"benchmarks/{word}" not in suites]
-    session.run("python", "-m", "pytest", "--timeout=0", *(suites or ["benchmarks"]), *others)
+    """Measure our own code: every suite at toy size, or in full the one that is named, `-- core`, with its options."""
+    session.install("--group=bench", "--editable", "packages/storage", "--editable", "packages/bench[demo]")
+    named = [word for word in session.posargs if (ROOT / "benchmarks" / word / "__main__.py").is_file()]
+    if not named:
+        session.run("python", "-m", "pytest", "--timeout=0", "benchmarks", *session.posargs)
+        return
+    # Peers get an environment of their own: neither side's dependencies decide the other's versions.
+    peers = Path(session.virtualenv.location) / "peers"
+    wanted = nox.project.load_toml(ROOT / "packages/bench/pyproject.toml")["project"]["optional-dependencies"]["peers"]
+    session.run_install(
+        UV, "venv", "--clear", f"--python={session.python or sys.executable}", str(peers), external=True
+    )
+    session.run_install(UV, "pip", "install", f"--python={peers}", *wanted, external=True)
+    options = [word for word in session.posargs if word not in named]
+    for suite in named:
+        session.run("python", "-m", f"benchmarks.{suite}", f"--peer-python={peers}/bin/python", *options)
 
 
 @nox.session(venv_backend="none")

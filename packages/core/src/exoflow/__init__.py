@@ -51,7 +51,7 @@ from exoflow.errors import (
     WorkflowRunningError,
 )
 from exoflow.graph.node import Input, Node
-from exoflow.status import TaskInfo, TaskState, WorkflowDetail, WorkflowInfo, WorkflowStatus
+from exoflow.states import TaskInfo, TaskState, WorkflowDetail, WorkflowInfo, WorkflowStatus
 from exoflow.tasks.context import Context, context, continuation
 from exoflow.tasks.policy import Checkpoint, Effects, TaskPolicy
 from exoflow.tasks.task import Task, task

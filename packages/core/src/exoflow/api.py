@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from exoflow.engine.handle import Handle
     from exoflow.graph.node import Node
     from exoflow.journal.garbage import GarbageReport
-    from exoflow.status import WorkflowDetail, WorkflowInfo, WorkflowStatus
+    from exoflow.states import WorkflowDetail, WorkflowInfo, WorkflowStatus
 
 __all__ = [
     "cancel", "delete", "engine", "fork", "gc", "list", "result", "resume", "resume_all", "run", "send_event",
-    "settle", "show", "start", "status",
+    "settle", "show", "start", "start_many", "status",
 ]  # fmt: skip
 
 _engines: dict[tuple[str, str], Engine] = {}

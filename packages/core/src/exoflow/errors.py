@@ -18,6 +18,8 @@
     │   ├── UnsuitableStoreError       take a store that can create an object if it is absent
     │   └── PluginConflictError        block one of two plugins
     ├── TaskFailedError                fix the task; ``__cause__`` is its own error
+    ├── TaskTimeoutError               give the task more time, or less to do
+    ├── TaskLostError                  find out what killed its process
     ├── WorkflowCancelledError         nothing: somebody asked for it
     ├── NeedsAttentionError            say what became of the effect, then resume; nothing was lost
     ├── UnavailableError               wait, then resume; nothing was lost

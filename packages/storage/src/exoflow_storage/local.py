@@ -320,6 +320,21 @@ class LocalFileStore(FileStore):
             return None
         return appender
 
+    def peek(self, key: str) -> Callable[[], bool]:
+        """See `exoflow.journal.writer.SupportsPeek`: one `stat`, on a path that is put together once."""
+        path = self._path(key)
+
+        def exists() -> bool:
+            try:
+                os.stat(path)  # noqa: PTH116 - the cheapest there is
+            except FileNotFoundError:
+                return False
+            except OSError as error:
+                raise translate(error, "look for", path) from error
+            return True
+
+        return exists
+
     def lock(self, key: str) -> locks.FileLock | None:
         """See `SupportsLocks.lock`."""
         path = self._path(key)

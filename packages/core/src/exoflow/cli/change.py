@@ -7,9 +7,10 @@ from typing import Any
 
 import click
 
+from exoflow.cli.code import with_code
 from exoflow.cli.output import print_json, to_jsonable
-from exoflow.cli.settings import open_engine, output_options, settings, storage_option
-from exoflow.status import WorkflowStatus
+from exoflow.cli.settings import open_engine, output_options, path_option, settings, storage_option
+from exoflow.states import WorkflowStatus
 
 __all__ = ["cancel", "delete", "gc", "send_event", "settle"]
 
@@ -47,6 +48,7 @@ def _done(workflow_id: str, what: str, **more: Any) -> None:
 
 @click.command()
 @click.argument("workflow_id", metavar="ID")
+@path_option
 @storage_option()
 @output_options
 def cancel(workflow_id: str) -> None:
@@ -55,7 +57,7 @@ def cancel(workflow_id: str) -> None:
     What it did under rollback is undone.
     """
     with open_engine() as engine:
-        engine.cancel(workflow_id)
+        with_code(engine, workflow_id, lambda: engine.cancel(workflow_id))
         status = engine.status(workflow_id)
     if status is WorkflowStatus.CANCELLED:
         _done(workflow_id, "cancelled")

@@ -17,7 +17,7 @@ from exoflow.cli.settings import (
     settings,
     storage_option,
 )
-from exoflow.status import WorkflowStatus
+from exoflow.states import WorkflowStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -18,7 +18,7 @@ from exoflow.cli.output import (
     to_jsonable,
 )
 from exoflow.cli.settings import open_engine, output_options, path_option, settings, storage_option
-from exoflow.status import TaskInfo, TaskState, WorkflowDetail, WorkflowInfo, WorkflowStatus
+from exoflow.states import TaskInfo, TaskState, WorkflowDetail, WorkflowInfo, WorkflowStatus
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -37,6 +37,7 @@ _COLOURS: dict[str, str] = {
     TaskState.WAITING: "dim",
     TaskState.STARTED: "cyan",
     TaskState.RECORDED: "blue",
+    TaskState.UNRECORDED: "blue",
     TaskState.COMMITTED: "green",
     TaskState.UNDONE: "yellow",
     TaskState.CONTINUED: "magenta",

@@ -7,6 +7,7 @@ the journal as one batch. The machines know nothing of all this, and nothing her
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import random
 import threading
@@ -15,9 +16,10 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from exoflow.engine import events as ev
+from exoflow.engine.blob_point import BlobPoint
 from exoflow.engine.flushing import Flusher
 from exoflow.engine.listening import Listener
 from exoflow.engine.node_state import NodeState, Phase
@@ -31,7 +33,6 @@ from exoflow.errors import (
     ObjectNotFoundError,
     TaskTimeoutError,
     UnavailableError,
-    UnserializableResultError,
     WorkflowCancelledError,
 )
 from exoflow.executors.calling import make_durable
@@ -59,6 +60,7 @@ _TURN_EVENTS = 256
 
 _PROBLEMS = (ev.Failed, ev.UndoFailed, ev.CommitFailed)
 _REPORTS = (ev.Finished, ev.Failed, ev.Undone, ev.UndoFailed, ev.Resolved)
+_ENDS = (ev.Finished, ev.Failed, ev.Ended)
 
 
 class Timer:
@@ -109,12 +111,14 @@ class Controller:
         self.runs: dict[str, WorkflowRun] = {}
         """By workflow id: those that have not been answered."""
         self._by_prefix: dict[str, WorkflowRun] = {}
-        self._counter = 0
+        self._numbers = itertools.count(1)
         self._default_executor = executor
         self._make_executor = make_executor
         self._executors: dict[str, Executor] = {}
-        self._services = Services(store, codec, self._report, self._report_and_turn)
         self._reach = reach
+        if reach is not None:
+            store = cast(ObjectStore, BlobPoint(store, self._within_blob))
+        self._services = Services(store, codec, self._report, self._report_and_turn)
         self._teller = Teller(observers) if observers else None
         self._recorder = Recorder(codec, store)
         self._watch_records = reach is not None or bool(observers)
@@ -131,17 +135,22 @@ class Controller:
         self._signalled = False
         self._outstanding: dict[str, tuple[WorkflowRun, NodeState]] = {}
         """Attempts that an executor has, and has not said to have ended."""
+        self._lingering: dict[str, tuple[WorkflowRun, NodeState]] = {}
+        """Attempts that were given up and still run, of tasks whose effect must not meet its own undo or a second one."""
         self._batch: list[bytes] = []
         self._batch_runs: list[tuple[WorkflowRun, int]] = []
         self._accepting: list[tuple[WorkflowRun, Promise[None]]] = []
         """Callers that wait for submissions, each with the last of them."""
         self._closing = False
+        self._waited, self._gone = threading.Event(), threading.Event()
+        """Whether closing need not be waited for any longer, and whether nothing of this controller is left."""
         self._live_left = False
         self._drain_until = 0.0
         """Whether workflows that have not ended lie in the journal, though nobody works on them here."""
         self._random = random.Random()
         self._timers: dict[str, Timer] = {}
         self._loop = asyncio.new_event_loop()
+        self._loop_ended = False
         self.flusher = Flusher(writer, self._flush_ended)
         self._blobs: ThreadPoolExecutor | None = None
         self._listener = Listener(store, self)
@@ -164,6 +173,8 @@ class Controller:
 
         def done(result: Any, problem: BaseException | None) -> None:
             if problem is not None:
+                if self.flusher.writer.dead:
+                    self._die(problem)
                 promise.reject(problem)
             else:
                 promise.resolve(result)
@@ -177,8 +188,7 @@ class Controller:
 
     def new_prefix(self) -> str:
         """Return a prefix for attempts that no other run of a workflow ever has."""
-        self._counter += 1
-        return f"{self.journal_id}.{self._counter}"
+        return f"{self.journal_id}.{next(self._numbers)}"
 
     def submit(
         self, runs: Sequence[tuple[WorkflowRun, records.Submission | None]], accepted: Promise[None] | None = None
@@ -189,6 +199,8 @@ class Controller:
             runs: The workflows.
             accepted: Told when every submission is durable.
         """
+        for run, _ in runs:
+            self.runs[run.workflow_id] = run  # at once: whoever asks for it next must find it
         self.post(lambda: self._submit(runs, accepted))
 
     def nudge(self) -> None:
@@ -224,12 +236,15 @@ class Controller:
 
     def close(self) -> None:
         """Stop in good order: what has not ended can be resumed, by anyone, at once."""
-        if self._closing:
-            return
-        self._closing = True
-        self.post(self._close)
+        if not self._closing:
+            self._closing = True
+            self.post(self._close)
         if threading.current_thread() is not self._thread:
-            self._thread.join(timeout=60)
+            self._waited.wait(6 * _DRAIN_S)
+
+    def wait_until_gone(self, timeout_s: float) -> bool:
+        """Wait until nothing of it runs and its journal is let go of; return whether that is so."""
+        return self._gone.wait(timeout_s)
 
     def _report(self, event: ev.Event) -> None:
         self._mail.append(event)
@@ -251,9 +266,11 @@ class Controller:
         self._turn()
 
     def _wake(self) -> None:
-        if not self._signalled:
+        if self._loop_ended:
+            self._turn()  # nobody else would: whoever asks for something is told that this controller is no more
+        elif not self._signalled:
             self._signalled = True
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is there to tell
+            with contextlib.suppress(RuntimeError):  # the loop has just ended, and its thread has the last turn
                 self._loop.call_soon_threadsafe(self._woken)
 
     def _woken(self) -> None:
@@ -267,6 +284,8 @@ class Controller:
         try:
             self._loop.run_forever()
         finally:
+            self._loop_ended = True
+            self._turn()
             self._loop.close()
 
     def _turn(self) -> None:
@@ -357,12 +376,16 @@ class Controller:
 
     def _feed(self, event: ev.Event) -> None:
         attempt: str = event.attempt  # type: ignore[union-attr]
-        self._outstanding.pop(attempt, None)
-        if self._reach is not None and isinstance(event, _REPORTS):
-            event = self._after_run(event)
+        known = self._outstanding.pop(attempt, None)
         run = self._by_prefix.get(attempt.rpartition(".")[0])
+        if known is not None and type(event) is ev.Failed and not event.ended and _must_have_ended(known[1]):
+            self._lingering[attempt] = known
+        if self._lingering and isinstance(event, _ENDS) and (type(event) is not ev.Failed or event.ended):
+            self._lingering.pop(attempt, None)
         if run is None:
             return
+        if self._reach is not None and known is not None and isinstance(event, _REPORTS):
+            event = self._after_run(run, known[1], event)
         if self._timers:
             timer = self._timers.pop(attempt, None)
             if timer is not None:
@@ -380,7 +403,10 @@ class Controller:
             raise error
         store_failed = type(event) is ev.CommitFailed or (type(event) is ev.Failed and event.system)
         if store_failed and isinstance(error, UnavailableError | CorruptCheckpointError | ObjectNotFoundError):
-            self._abandon(run, error)
+            self.abandon(run, error)
+            return True
+        if type(event) is ev.UndoFailed and isinstance(error, UnavailableError):
+            self.abandon(run, error)
             return True
         return False
 
@@ -406,6 +432,7 @@ class Controller:
                 self._obey(run, run.state.begin(submission, now))
             else:
                 self._go_on(run)
+        self._listener.watch()
 
     def _go_on(self, run: WorkflowRun) -> None:
         if self.runs.get(run.workflow_id) is not run:
@@ -421,7 +448,7 @@ class Controller:
     def _still_runs(self, again: WorkflowRun) -> bool:
         return any(
             run.workflow_id == again.workflow_id and node.effects in (Effects.ROLLBACK, Effects.ONCE)
-            for run, node in self._outstanding.values()
+            for run, node in self._of_executors()
         )
 
     # --- commands -----------------------------------------------------------------------------------------------
@@ -430,7 +457,10 @@ class Controller:
         logged = 0
         for command in commands:
             kind = type(command)
-            if kind is ev.Run:
+            if run.abandoned:
+                if kind is ev.Run:
+                    self._never_ran(run, command.node, command.attempt)  # type: ignore[union-attr]
+            elif kind is ev.Run:
                 self._run(run, command)  # type: ignore[arg-type]
             elif kind is ev.Commit:
                 self._record(run, command.record)  # type: ignore[union-attr]
@@ -443,8 +473,8 @@ class Controller:
     def _record(self, run: WorkflowRun, record: Any) -> None:
         try:
             data = self._recorder.encode(run, record)
-        except UnserializableResultError as error:
-            self.post(partial(self._abandon, run, error))
+        except Exception as error:
+            self.abandon(run, error)
             return
         self._batch.append(data)
         if self._watch_records and type(record) is records.Outcome and record.payload is not None:
@@ -483,9 +513,17 @@ class Controller:
             failed = ev.Failed if call.kind is CallKind.TASK else ev.UndoFailed
             self._mail.append(failed(call.attempt, error))
 
-    def _executor_of(self, node: NodeState) -> Executor:
+    def _stop_call(self, node: NodeState, attempt: str) -> None:
+        name = self._executor_name(node)
+        if name in self._executors:
+            self._executors[name].stop(attempt)
+
+    def _executor_name(self, node: NodeState) -> str:
         policy = node.spec.task.policy
-        name = policy.executor or ("process" if policy.isolation else self._default_executor)
+        return policy.executor or ("process" if policy.isolation else self._default_executor)
+
+    def _executor_of(self, node: NodeState) -> Executor:
+        name = self._executor_name(node)
         executor = self._executors.get(name)
         if executor is None:
             executor = self._executors[name] = self._make_executor(name, self._services)
@@ -506,12 +544,12 @@ class Controller:
         self._mail.append(ev.Failed(attempt, TaskTimeoutError(node.task_id, policy.timeout_s or 0.0), ended=False))
         if node.effects is not Effects.ONCE or policy.resolve is not None:
             # Of a once task that nobody could ask about afterwards, the outcome is worth waiting for.
-            self._executor_of(node).stop(attempt)
+            self._stop_call(node, attempt)
 
     def _stop(self, run: WorkflowRun, command: ev.Stop) -> None:
         node = run.state.node_of(command.attempt)
         if node is not None:
-            self._executor_of(node).stop(command.attempt)
+            self._stop_call(node, command.attempt)
 
     def _undo(self, run: WorkflowRun, command: ev.Undo) -> None:
         attempt = command.attempt
@@ -525,13 +563,22 @@ class Controller:
             self._mail.append(ev.Undone(attempt))
             return
         node: NodeState = command.node
+        self._expect(run, attempt)
         if self._at(FailurePoint.BEFORE_UNDO, run, node, attempt):
             self._start(run, node, call_undo(run, node, attempt, payload))
 
     def _resolve(self, run: WorkflowRun, command: ev.Resolve) -> None:
         node: NodeState = command.node
+        self._expect(run, command.attempt)
         if self._at(FailurePoint.BEFORE_RESOLVE, run, node, command.attempt):
             self._start(run, node, call_resolve(run, node, command.attempt, command.key))
+
+    def _expect(self, run: WorkflowRun, attempt: str) -> None:
+        """Route what comes of an attempt to *run*, also if it began in an earlier life of it."""
+        prefix = attempt.rpartition(".")[0]
+        if prefix != run.prefix:
+            run.earlier.add(prefix)
+            self._by_prefix[prefix] = run
 
     def _at(self, point: FailurePoint, run: WorkflowRun, node: NodeState, attempt: str) -> bool:
         if self._reach is not None:
@@ -544,12 +591,9 @@ class Controller:
                 return False
         return True
 
-    def _after_run(self, event: Any) -> Any:
+    def _after_run(self, run: WorkflowRun, node: NodeState, event: Any) -> Any:
         """Let injectors at the points behind a call have their say."""
-        run = self._by_prefix.get(event.attempt.rpartition(".")[0])
-        node = run.state.node_of(event.attempt) if run is not None else None
-        if run is None or node is None or self._reach is None:
-            return event
+        assert self._reach is not None
         point = {ev.Undone: FailurePoint.AFTER_UNDO, ev.Resolved: FailurePoint.AFTER_RESOLVE}.get(
             type(event), FailurePoint.AFTER_RUN_BEFORE_RECORD
         )
@@ -571,7 +615,23 @@ class Controller:
         self._blobs.submit(self._persist_now, command.node, command.node.value, attempt, key)
 
     def _persist_now(self, node: NodeState, value: Value, attempt: str, key: str) -> None:
-        self._report(make_durable(attempt, node.task_id, value, store=self.store, codec=self.codec, blob_key=key))
+        store, codec = self._services.store, self.codec
+        try:
+            event = make_durable(attempt, node.task_id, value, store=store, codec=codec, blob_key=key)
+        except BaseException as error:  # a simulated crash, which nobody waits for here
+            event = ev.CommitFailed(attempt, error)
+        self._report(event)
+
+    def _within_blob(self, key: str) -> None:
+        assert self._reach is not None
+        attempt = key.rsplit("/", 1)[1].rpartition("-")[0]
+        run = self._by_prefix.get(attempt.rpartition(".")[0])
+        node = run.state.node_of(attempt) if run is not None else None
+        if run is not None and node is not None:
+            self._reach(
+                FailurePoint.DURING_BLOB_WRITE,
+                workflow_id=run.workflow_id, task_id=node.task_id, attempt=attempt, number=node.number,
+            )  # fmt: skip
 
     def _arm(self, run: WorkflowRun, command: ev.Arm) -> None:
         attempt = command.attempt
@@ -584,7 +644,7 @@ class Controller:
                     args, _ = arguments_of(command.node, self.codec, self.store)
                     deadline = time.time() + float(args[0])
                 except Exception as error:
-                    self._mail.append(ev.Failed(attempt, error))
+                    self._mail.append(ev.Failed(attempt, error, system=isinstance(error, ExoFlowError)))
                     return
                 self._mail.append(ev.Armed(attempt, deadline))
             delay = deadline - time.time()
@@ -627,19 +687,50 @@ class Controller:
 
     def _settle(self, run: WorkflowRun, problem: BaseException | None, value: Value | None = None) -> None:
         """Tell whoever waits, and forget the workflow."""
-        if self.runs.get(run.workflow_id) is run:
-            del self.runs[run.workflow_id]
-        self._by_prefix.pop(run.prefix, None)
-        self._listener.forget(run)
+        self._forget(run)
         if problem is not None:
+            for waiting, accepted in self._accepting:
+                if waiting is run:
+                    accepted.reject(problem)
             run.done.reject(problem)
         else:
             run.done.resolve(value if value is not None else Live(None))
 
-    def _abandon(self, run: WorkflowRun, problem: BaseException) -> None:
-        """Stop working on one workflow without deciding anything: it can be resumed."""
-        self._live_left = True
-        self._settle(run, problem)
+    def _forget(self, run: WorkflowRun) -> None:
+        if self.runs.get(run.workflow_id) is run:
+            del self.runs[run.workflow_id]
+        for prefix in (run.prefix, *run.earlier):
+            self._by_prefix.pop(prefix, None)
+        self._listener.forget(run)
+        run.left.resolve(None)
+
+    def abandon(self, run: WorkflowRun, problem: BaseException) -> None:
+        """Stop working on one workflow without deciding anything: once nothing of it runs, anybody can go on with it."""
+        if run.abandoned or self.problem is not None:
+            return
+        run.abandoned = self._live_left = True
+        if self._runs_still(run):
+            run.done.reject(problem)  # that may take long
+            for attempt, (owner, node) in list(self._outstanding.items()):
+                if owner is run and node.effects is not Effects.ONCE:
+                    self._stop_call(node, attempt)
+        self._give_up(run, problem)
+
+    def _give_up(self, run: WorkflowRun, problem: BaseException) -> None:
+        if self.problem is not None:
+            return
+        if self._batch or self.flusher.busy or self._runs_still(run):
+            # What is on its way to the journal must come before the record that ends it here.
+            self.later(0.005, partial(self._give_up, run, problem))
+            return
+        self._batch.append(records.encode(records.Released(run.workflow_id)))
+        self._after_flush.append(partial(self._settle, run, problem))
+
+    def _runs_still(self, run: WorkflowRun) -> bool:
+        return any(owner is run for owner, _ in self._of_executors())
+
+    def _of_executors(self) -> tuple[tuple[WorkflowRun, NodeState], ...]:
+        return (*self._outstanding.values(), *self._lingering.values())
 
     # --- the end ------------------------------------------------------------------------------------------------
 
@@ -648,32 +739,60 @@ class Controller:
         if self.problem is not None:
             return
         self.problem = problem
-        level = logging.WARNING if isinstance(problem, ExoFlowError) else logging.DEBUG
-        log.log(level, "controller %s stops: %s", self.journal_id, problem, exc_info=problem)
-        for _, accepted in self._accepting:
-            accepted.reject(problem)
-        for run in list(self.runs.values()):
-            self._settle(run, problem)
         if isinstance(problem, SimulatedCrash):
-            self._abandon_journal()
-            return
-        for attempt, (_, node) in list(self._outstanding.items()):
-            if node.effects is not Effects.ONCE:
-                self._executor_of(node).stop(attempt)
-        self._drain_until = time.monotonic() + _DRAIN_S
-        self._let_go()
+            log.debug("controller %s: %s", self.journal_id, problem)
+            self._abandon_journal(self._tell_all)
+        elif isinstance(problem, ExoFlowError):
+            log.warning("controller %s stops: %s", self.journal_id, problem)
+            for attempt, (_, node) in list(self._outstanding.items()):
+                if node.effects is not Effects.ONCE:
+                    self._stop_call(node, attempt)
+            self._let_go()
+        else:
+            log.error("controller %s stops, by a mistake of its own", self.journal_id, exc_info=problem)
+            self._let_go()
 
     def _let_go(self) -> None:
         """Give the journal up once nothing runs any more; until then its lock says that somebody is here."""
-        if self._outstanding and time.monotonic() < self._drain_until:
-            self.later(0.005, self._let_go)
-        else:
-            self._abandon_journal()
+        if not (self._outstanding or self._lingering):
+            self._abandon_journal(self._tell_all)
+            return
+        self._tell_all()
+        self._wait_longer(self._let_go)
 
-    def _abandon_journal(self) -> None:
-        if not self._outstanding or isinstance(self.problem, SimulatedCrash):
+    def _abandon_journal(self, then: Callable[[], None]) -> None:
+        """Let the journal go, and only then tell: whoever hears of it may resume at once."""
+
+        def told(_: None = None, problem: BaseException | None = None) -> None:
+            then()
+            self._shut(problem)
+
+        if self.flusher.busy:  # its thread has the writer
+            self.flusher.submit(self.flusher.writer.abandon, told)
+        else:
             self.flusher.writer.abandon()
-        self._shut()
+            told()
+
+    def _tell_all(self) -> None:
+        assert self.problem is not None
+        for _, accepted in self._accepting:
+            accepted.reject(self.problem)
+        for run in list(self.runs.values()):
+            self._settle(run, self.problem)
+
+    def _wait_longer(self, then: Callable[[], None]) -> None:
+        """Look again soon whether attempts have ended; after a while let nobody wait for that any longer."""
+        if not self._drain_until:
+            self._drain_until = time.monotonic() + _DRAIN_S
+        if time.monotonic() > self._drain_until and not self._waited.is_set():
+            left = sorted({*self._outstanding, *self._lingering})
+            log.warning(
+                "%d attempts still run (%s, ...): their workflows can be resumed when they have ended, "
+                "or when this process is gone",
+                len(left), left[0],
+            )  # fmt: skip
+            self._waited.set()
+        self.later(0.1 if self._waited.is_set() else 0.005, then)
 
     def _close(self) -> None:
         if self.problem is not None:
@@ -684,44 +803,38 @@ class Controller:
             accepted.reject(UnavailableError("the engine was closed before the workflow was accepted"))
         for attempt, (_, node) in list(self._outstanding.items()):
             if node.effects in (Effects.NONE, Effects.IDEMPOTENT):
-                self._executor_of(node).stop(attempt)
-        self._drain_until = time.monotonic() + _DRAIN_S
+                self._stop_call(node, attempt)
         self._drained()
 
     def _drained(self) -> None:
         """Retire the journal once nothing runs any more: whoever resumes must not meet an attempt of ours."""
         if self.problem is not None:
             return
-        if (self._outstanding or self._batch or self.flusher.busy) and time.monotonic() < self._drain_until:
+        if self._outstanding or self._lingering:
+            self._wait_longer(self._drained)
+            if self._waited.is_set():
+                for run in self.runs.values():  # known all the same, for what the attempts will come to
+                    run.done.reject(_closed(run))
+            return
+        if self._batch or self.flusher.busy:
             self.later(0.005, self._drained)
             return
-        left = sorted(self._outstanding)
         self.problem = UnavailableError("the engine was closed; open another and resume")
         for run in list(self.runs.values()):
-            self._settle(
-                run,
-                UnavailableError(
-                    f"the engine was closed before workflow {run.workflow_id!r} had ended; "
-                    f"`exoflow resume {run.workflow_id}` goes on"
-                ),
-            )
-        if left:
-            log.warning(
-                "closed while %d attempts still run (%s, ...): their workflows can be resumed when this process is gone",
-                len(left), left[0],
-            )  # fmt: skip
-            self._shut()
-            return
+            self._settle(run, _closed(run))
         writer, live_left, now = self.flusher.writer, self._live_left, time.time()
         self.flusher.submit(lambda: writer.retire(now, live_left=live_left), lambda _, problem: self._shut(problem))
 
     def _beat(self) -> None:
         """Say that this controller lives, where no lock says so."""
-        if self.problem is None and not self.flusher.busy:
-            writer, now = self.flusher.writer, time.time()
-            self.flusher.submit(lambda: writer.beat(now), lambda _, problem: self._die(problem) if problem else None)
         if self.problem is None:
+            writer, now = self.flusher.writer, time.time()
+            self.flusher.submit(lambda: writer.beat(now), self._beaten)
             self.later(_BEAT_S, self._beat)
+
+    def _beaten(self, _: None, problem: BaseException | None) -> None:
+        if problem is not None:  # that costs at most a needless take-over, which the next flush will notice
+            log.warning("controller %s could not say that it lives, trying again: %s", self.journal_id, problem)
 
     def _shut(self, problem: BaseException | None = None) -> None:
         if problem is not None:
@@ -734,6 +847,20 @@ class Controller:
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._loop.stop)
         threading.Thread(target=self.flusher.close, daemon=True).start()
+        self._gone.set()
+        self._waited.set()
+
+
+def _closed(run: WorkflowRun) -> UnavailableError:
+    return UnavailableError(
+        f"the engine was closed before workflow {run.workflow_id!r} had ended; "
+        f"`exoflow resume {run.workflow_id}` goes on"
+    )
+
+
+def _must_have_ended(node: NodeState) -> bool:
+    """Whether nobody may go on with the workflow while an attempt of *node* runs somewhere."""
+    return node.effects in (Effects.ROLLBACK, Effects.ONCE) and not node.spec.task.policy.fences
 
 
 def _failure(attempt: str, error: Exception) -> ev.Failed:

@@ -2,12 +2,13 @@
 
 import builtins
 import contextlib
+import json
 import logging
 import os
 import socket
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -28,6 +29,7 @@ from exoflow.errors import (
     TaskFailedError,
     UnavailableError,
     UnknownExecutorError,
+    UnknownOptionError,
     UsageError,
     WorkflowCancelledError,
     WorkflowMismatchError,
@@ -51,14 +53,17 @@ from exoflow.journal.writer import JournalWriter
 from exoflow.plugins.manager import manager
 from exoflow.plugins.observing import Observer
 from exoflow.recovery.history import History
-from exoflow.status import WorkflowDetail, WorkflowInfo, WorkflowStatus
+from exoflow.states import WorkflowDetail, WorkflowInfo, WorkflowStatus
 from exoflow.stores.contract import ObjectStore
-from exoflow.values import Live, Payload, Value, inline, persist
+from exoflow.values import Encoded, Live, Payload, Value, inline, persist
 from exoflow.values import restore as restore_value
 
 __all__ = ["Engine"]
 
 log = logging.getLogger(__name__)
+
+_PATIENCE_S = 10.0
+"""How long to wait for attempts of this engine that cannot be stopped."""
 
 
 class Engine:
@@ -93,22 +98,32 @@ class Engine:
         store_options: Mapping[str, Any] | None = None,
     ) -> None:
         plugins = manager()
+        if executor not in plugins.executors():
+            raise UnknownExecutorError(executor, plugins.executors())
+        if max_workers is not None and (not isinstance(max_workers, int) or max_workers < 1):
+            raise UnknownOptionError(f"max_workers={max_workers!r}: expected a number of at least 1")
+        self._executor = executor
+        self._codec = plugins.make_codec(codec)
+        self._reach = combine(plugins.make_injectors(failures))
+        self._observers = (*observers, *plugins.observers())
+        for observer in self._observers:
+            if not callable(getattr(observer, "observe", None)):
+                raise UsageError(f"observers={observer!r}: expected something with a method `observe`")
+        self._executor_options = {} if max_workers is None else {"max_workers": max_workers}
         if isinstance(storage, str | os.PathLike):
             self.store: ObjectStore = plugins.open_store(storage, **(store_options or {}))
             self._own_store = True
         else:
             self.store = storage
             self._own_store = False
-        if executor not in plugins.executors():
-            raise UnknownExecutorError(executor, plugins.executors())
-        self._executor = executor
-        self._codec = plugins.make_codec(codec)
-        self._reach = combine(plugins.make_injectors(failures))
-        self._observers = (*observers, *plugins.observers())
-        self._executor_options = {} if max_workers is None else {"max_workers": max_workers}
         self._controller: Controller | None = None
         self._counter = 0
         self._lock = threading.RLock()
+        self._starting: dict[str, threading.Lock] = {}
+        self._old: builtins.list[Controller] = []
+        """Controllers whose journal failed, and of which attempts may still run."""
+        self._ids: dict[str, builtins.list[Any]] = {}
+        """Of workflow ids somebody is at: a lock, and how many want it."""
         self._rooted = False
         self._closed = False
 
@@ -155,7 +170,8 @@ class Engine:
         if workflow_id is None:
             return self._submit_new([(dag, submission)])[0]
         _check_id(workflow_id)
-        return self._submit_named(workflow_id, dag, submission)
+        with self._alone(workflow_id):
+            return self._submit_named(workflow_id, dag, submission)
 
     def start_many(
         self,
@@ -186,7 +202,8 @@ class Engine:
             WorkflowRunningError: A live controller has it.
             CodeChangedError: See *accept_code_change*.
         """
-        return self._resume(workflow_id, None, accept_code_change)
+        with self._alone(workflow_id):
+            return self._resume(workflow_id, None, accept_code_change)
 
     def resume_all(self) -> builtins.list[Handle]:
         """Go on with every workflow that can be resumed. One that cannot is logged and left alone."""
@@ -216,7 +233,7 @@ class Engine:
         from exoflow.engine.forking import fork_records
 
         controller = self._running()
-        made = new_id or self._new_id(controller)
+        made = self._new_id(controller) if new_id is None else new_id
         _check_id(made)
         self._look_up(workflow_id)
         pin(self.store, workflow_id, made)  # before its history is read, so that no collector takes what is shared
@@ -286,7 +303,11 @@ class Engine:
     def list(self, status: WorkflowStatus | str | None = None) -> builtins.list[WorkflowInfo]:
         """Return every workflow the store knows, oldest first; only those of one *status* if that is given."""
         self._root()
-        wanted = None if status is None else WorkflowStatus(status)
+        try:
+            wanted = None if status is None else WorkflowStatus(status)
+        except ValueError:
+            known = ", ".join(repr(str(member)) for member in WorkflowStatus)
+            raise UnknownOptionError(f"status={status!r} is not known; expected one of {known}") from None
         found = [
             describe_workflow(summary.records, live=summary.live, finished=summary.finished)
             for summary in iterate_workflows(self.store, time.time())
@@ -340,8 +361,11 @@ class Engine:
             payload: What the waiting node returns.
             message_id: The same message sent twice under one id is one message. Made up when None.
         """
+        _check_id(workflow_id)
+        if not isinstance(event, str) or not event or "\0" in event:
+            raise UsageError(f"event={event!r}: expected a non-empty text without NUL")
         self._root()
-        data = inline(self._codec.encode(payload), self._codec.name)
+        data = inline(self._encode(payload, f"the payload of event {event!r}"), self._codec.name)
         inbox.send(
             self.store, workflow_id, event, message_id or inbox.new_message_id(time.time()), encode_payload(data)
         )
@@ -363,44 +387,41 @@ class Engine:
             UsageError: It does not need attention at this task.
         """
         controller = self._running()
-        if workflow_id in controller.runs:
-            raise UsageError(f"workflow {workflow_id!r} is running here; settle it when it has stopped")
-        taken = controller.ask(
-            lambda: adoption.acquire(self.store, controller.flusher.writer, workflow_id, time.time())
-        ).result()
-        history = History.of(taken.records)
-        open_intents = [
-            i for i in history.intents.values()
-            if i.task_id == task_id and i.attempt not in history.undone and i.attempt not in history.settled
-        ]  # fmt: skip
-        if not open_intents:
-            raise UsageError(
-                f"workflow {workflow_id!r} has no unsettled effect of task {task_id!r}; `exoflow show {workflow_id}`"
+        # Everything that can be wrong is found before the workflow is taken over.
+        _open_intent(History.of(self._look_up(workflow_id, whole=True).history.records), workflow_id, task_id, happened)
+        given = self._encode(value, f"the value of task {task_id!r}") if happened else None
+        with self._alone(workflow_id):
+            if self._run_of(controller, workflow_id) is not None:
+                raise UsageError(f"workflow {workflow_id!r} is running here; settle it when it has stopped")
+            taken = self._take(
+                controller, lambda: adoption.acquire(self.store, controller.flusher.writer, workflow_id, time.time())
             )
-        intent = open_intents[-1]
-        record: rec.WorkflowRecord
-        if intent.key == intent.attempt:
-            if happened:
-                raise UsageError(
-                    f"task {task_id!r} is a rollback task whose undo failed: undo it by hand, then say happened=False"
-                )
-            record = rec.UndoRecord(workflow_id, task_id, intent.attempt)
-        elif happened:
-            payload = persist(
-                self._codec.encode(value), self._codec.name, self.store, blob_key(workflow_id, intent.attempt, 3)
-            )
-            record = rec.Outcome(
-                workflow_id, task_id, intent.attempt, intent.attempt, intent.reads, "value", True, "", 1,
-                time.time(), 0.0, "", payload,
-            )  # fmt: skip
-        else:
-            record = rec.Settlement(workflow_id, task_id, intent.attempt, False)
-        # Given up in the same flush: whoever resumes it may be another process.
-        said = [record, rec.Released(workflow_id)]
-        if isinstance(record, rec.Outcome):
-            said.insert(0, rec.Settlement(workflow_id, task_id, intent.attempt, True))
-        encoded = [rec.encode(one) for one in said]
-        controller.ask(lambda: controller.flusher.flush(encoded)).result()
+            try:
+                intent = _open_intent(History.of(taken.records), workflow_id, task_id, happened)
+                said = self._settlement(intent, given)
+            except BaseException:
+                self._release(controller, workflow_id)
+                raise
+            # Given up in the same flush: whoever resumes it may be another process.
+            encoded = [rec.encode(one) for one in (*said, rec.Released(workflow_id))]
+            controller.ask(lambda: controller.flusher.flush(encoded)).result()
+            controller.leave_live()
+
+    def _settlement(self, intent: rec.Intent, given: Encoded | None) -> "builtins.list[rec.WorkflowRecord]":
+        workflow_id, task_id, attempt = intent.workflow_id, intent.task_id, intent.attempt
+        if intent.key == attempt:
+            return [rec.UndoRecord(workflow_id, task_id, attempt)]
+        if given is None:
+            return [rec.Settlement(workflow_id, task_id, attempt, False)]
+        payload = persist(given, self._codec.name, self.store, blob_key(workflow_id, attempt, 3))
+        outcome = rec.Outcome(
+            workflow_id, task_id, attempt, attempt, intent.reads, "value", True, "", 1, time.time(), 0.0, "", payload
+        )
+        return [rec.Settlement(workflow_id, task_id, attempt, True), outcome]
+
+    def _release(self, controller: Controller, workflow_id: str) -> None:
+        """Give up a workflow that was taken over and that nobody runs here."""
+        controller.ask(lambda: controller.flusher.flush([rec.encode(rec.Released(workflow_id))])).result()
         controller.leave_live()
 
     def delete(self, workflow_id: str) -> None:
@@ -433,9 +454,11 @@ class Engine:
             if self._closed:
                 return
             self._closed = True
-            if self._controller is not None:
-                self._controller.close()
-            if self._own_store:
+            controllers = [*self._old, *([self._controller] if self._controller is not None else [])]
+            for controller in controllers:
+                controller.close()
+            # Closing the store lets go of locks, and who runs an attempt still must hold his.
+            if self._own_store and all(controller.wait_until_gone(0) for controller in controllers):
                 self.store.close()
 
     def __enter__(self) -> Self:
@@ -458,8 +481,12 @@ class Engine:
         with self._lock:
             if self._closed:
                 raise UsageError("this engine is closed; open another")
-            if self._controller is not None and self._controller.problem is None:
-                return self._controller
+            if self._controller is not None:
+                if self._controller.problem is None:
+                    return self._controller
+                self._old.append(self._controller)
+                self._controller = None
+            self._old = [old for old in self._old if not old.wait_until_gone(0)]
             self._root()
             now = time.time()
             fail = None if self._reach is None else self._reach
@@ -478,6 +505,32 @@ class Engine:
                 observers=self._observers,
             )
             return self._controller
+
+    @contextlib.contextmanager
+    def _alone(self, workflow_id: str) -> Iterator[None]:
+        """Keep other threads from doing the same with this workflow: two that start one id must not both run it."""
+        with self._lock:
+            entry = self._ids.setdefault(workflow_id, [threading.RLock(), 0])
+            entry[1] += 1
+        try:
+            with entry[0]:
+                yield
+        finally:
+            with self._lock:
+                entry[1] -= 1
+                if not entry[1]:
+                    del self._ids[workflow_id]
+
+    def _take(self, controller: Controller, job: Callable[[], Any]) -> Any:
+        """Have *job* take a workflow over; wait for attempts of this very engine that may be in its way."""
+        try:
+            return controller.ask(job).result()
+        except WorkflowRunningError:
+            with self._lock:
+                old = list(self._old)
+            if not old or not all(one.wait_until_gone(_PATIENCE_S) for one in old):
+                raise
+        return controller.ask(job).result()
 
     def _new_id(self, controller: Controller) -> str:
         with self._lock:
@@ -499,10 +552,23 @@ class Engine:
             executor = task.policy.executor
             if executor is not None and executor not in manager().executors():
                 raise UnknownExecutorError(executor, manager().executors())
-        submission = rec.Submission(
-            "", 0, dag.digest, name or dag.root.task.name, time.time(), dict(metadata or {}), fingerprints
-        )
+        try:
+            digest = dag.digest
+        except Exception as error:
+            raise _blame(dag, self._codec, error) from error
+        kept = dict(metadata or {})
+        try:
+            json.dumps(kept)
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"metadata={kept!r}: expected what JSON can say ({error})") from None
+        submission = rec.Submission("", 0, digest, name or dag.root.task.name, time.time(), kept, fingerprints)
         return dag, submission
+
+    def _encode(self, value: Any, what: str) -> Encoded:
+        try:
+            return self._codec.encode(value)
+        except Exception as error:
+            raise UsageError(f"{what} cannot be stored ({error}); pass something that pickles") from error
 
     def _encode_dag(self, dag: Dag, workflow_id: str, prefix: str) -> Payload:
         try:
@@ -532,14 +598,25 @@ class Engine:
         return WorkflowRun(workflow_id, prefix, state, submission.digest), record
 
     def _submit_named(self, workflow_id: str, dag: Dag, submission: rec.Submission) -> Handle:
+        # Two threads that start one id are one start: the second finds what the first began.
+        with self._lock:
+            starting = self._starting.setdefault(workflow_id, threading.Lock())
+        try:
+            with starting:
+                return self._submit_alone(workflow_id, dag, submission)
+        finally:
+            with self._lock:
+                self._starting.pop(workflow_id, None)
+
+    def _submit_alone(self, workflow_id: str, dag: Dag, submission: rec.Submission) -> Handle:
         controller = self._running()
-        run = controller.runs.get(workflow_id)
+        run = self._run_of(controller, workflow_id)
         if run is not None:
             self._check_same(workflow_id, run.digest, dag)
             return self._handle(run)
-        epoch = controller.ask(
-            lambda: adoption.begin(self.store, controller.flusher.writer, workflow_id, time.time())
-        ).result()
+        epoch = self._take(
+            controller, lambda: adoption.begin(self.store, controller.flusher.writer, workflow_id, time.time())
+        )
         if epoch is None:
             return self._resume(workflow_id, dag, False)
         pair = self._new_run(controller, workflow_id, epoch, dag, submission)
@@ -548,9 +625,20 @@ class Engine:
         accepted.result()
         return self._handle(pair[0])
 
+    def _run_of(self, controller: Controller, workflow_id: str) -> WorkflowRun | None:
+        """Return the workflow if it runs here; one that was stopped must have ended here first."""
+        run = controller.runs.get(workflow_id)
+        if run is None or not run.abandoned:
+            return run
+        try:
+            run.left.result(_PATIENCE_S)
+        except TimeoutError:
+            raise WorkflowRunningError(workflow_id, "this process, in attempts that cannot be stopped") from None
+        return None
+
     def _resume(self, workflow_id: str, dag: Dag | None, accept_code_change: bool) -> Handle:
         controller = self._running()
-        run = controller.runs.get(workflow_id)
+        run = self._run_of(controller, workflow_id)
         if run is not None:
             if dag is not None:
                 self._check_same(workflow_id, run.digest, dag)
@@ -560,9 +648,9 @@ class Engine:
             found = self._look_up(workflow_id).history.records
             submission = next(record for record in found if isinstance(record, rec.Submission))
             self._check_same(workflow_id, submission.digest, dag)
-        taken = controller.ask(
-            lambda: adoption.acquire(self.store, controller.flusher.writer, workflow_id, time.time())
-        ).result()
+        taken = self._take(
+            controller, lambda: adoption.acquire(self.store, controller.flusher.writer, workflow_id, time.time())
+        )
         if taken.finished:
             return self._ended_handle(workflow_id, taken.records)
         return self._go_on(controller, workflow_id, taken.records, dag, accept_code_change=accept_code_change)
@@ -577,6 +665,7 @@ class Engine:
         accept_code_change: bool,
     ) -> Handle:
         try:
+            records = self._look_into_inbox(controller, workflow_id, records)
             with collector_paused():
                 history, stored, decoded = self._decode(records)
                 prefix = controller.new_prefix()
@@ -584,10 +673,11 @@ class Engine:
                     # The caller's DAG is the same by digest, and has the code that is here now.
                     dag or stored, history, decoded, prefix=prefix, accept_code_change=accept_code_change,
                 )  # fmt: skip
+            if history.end is not None and history.end.status == "failed":
+                state.error = self._failure(workflow_id, history.end)
         except BaseException:
             # Somebody with the right code, or nobody, may have it.
-            controller.ask(lambda: controller.flusher.flush([rec.encode(rec.Released(workflow_id))])).result()
-            controller.leave_live()
+            self._release(controller, workflow_id)
             raise
         assert history.submission is not None
         run = WorkflowRun(workflow_id, prefix, state, history.submission.digest)
@@ -595,13 +685,30 @@ class Engine:
         controller.submit([(run, None)])
         return self._handle(run)
 
+    def _look_into_inbox(
+        self, controller: Controller, workflow_id: str, records: "Sequence[rec.WorkflowRecord]"
+    ) -> "Sequence[rec.WorkflowRecord]":
+        """Delete messages whose deletion was lost; let a cancellation count before anything is started again."""
+        waiting = inbox.pending(self.store, workflow_id).get(workflow_id, {})
+        taken = {record.message for record in records if isinstance(record, rec.Outcome)}
+        for message in [message for messages in waiting.values() for message in messages if message.key in taken]:
+            inbox.remove(self.store, message)
+        if inbox.CANCEL in waiting:
+            if not any(isinstance(record, rec.End) for record in records):
+                end = rec.End(workflow_id, "cancelled", "", time.time())
+                controller.ask(lambda: controller.flusher.flush([rec.encode(end)])).result()
+                records = [*records, end]
+            for message in waiting[inbox.CANCEL]:
+                inbox.remove(self.store, message)
+        return records
+
     def _check_same(self, workflow_id: str, digest: str, dag: Dag) -> None:
         if dag.digest != digest:
             raise WorkflowMismatchError(workflow_id, f"digest {digest[:8]}, given {dag.digest[:8]}")
 
     def _look_up(self, workflow_id: str, *, whole: bool = False) -> ownership.Standing:
         self._root()
-        found = ownership.look_up(self.store, workflow_id, time.time(), None if whole else adoption._LIGHT)
+        found = ownership.look_up(self.store, workflow_id, time.time(), None if whole else adoption.LIGHT)
         if found is None or found.ownership.deleted or not found.history.records:
             raise WorkflowNotFoundError(workflow_id, self.store.url)
         if isinstance(found.history.given_up, rec.Deleted):
@@ -635,11 +742,14 @@ class Engine:
         elif end.status == "cancelled":
             promise.reject(WorkflowCancelledError(workflow_id))
         else:
-            cause = self._load(end.payload) if end.payload is not None else None
-            problem = TaskFailedError(workflow_id, end.task_id, f"{type(cause).__name__}: {cause}")
-            problem.__cause__ = cause
-            promise.reject(problem)
+            promise.reject(self._failure(workflow_id, end))
         return promise
+
+    def _failure(self, workflow_id: str, end: rec.End) -> TaskFailedError:
+        cause = self._load(end.payload) if end.payload is not None else None
+        problem = TaskFailedError(workflow_id, end.task_id, f"{type(cause).__name__}: {cause}")
+        problem.__cause__ = cause
+        return problem
 
     def _value_of(self, promise: Promise[Value]) -> Any:
         value = promise.result()
@@ -660,6 +770,30 @@ class Engine:
                 f"`exoflow resume {handle.workflow_id} --storage {self.store.url}` or by running it again under its id"
             )
             raise
+
+
+def _open_intent(history: History, workflow_id: str, task_id: str, happened: bool) -> rec.Intent:
+    """Return the intent of a task of which nobody knows what became of it.
+
+    Raises:
+        UsageError: There is none, or it is not settled like this.
+    """
+    known = {outcome.attempt for outcome in history.outcomes.values() if outcome.payload is not None}
+    asked = history.attention.attempt if history.attention is not None else None
+    found = [
+        intent for intent in history.intents.values()
+        if intent.task_id == task_id and intent.attempt not in history.undone and intent.attempt not in history.settled
+        and (intent.attempt == asked if intent.key == intent.attempt else intent.attempt not in known)
+    ]  # fmt: skip
+    if not found:
+        raise UsageError(
+            f"workflow {workflow_id!r} has no unsettled effect of task {task_id!r}; `exoflow show {workflow_id}`"
+        )
+    if happened and found[-1].key == found[-1].attempt:
+        raise UsageError(
+            f"task {task_id!r} is a rollback task whose undo failed: undo it by hand, then say happened=False"
+        )
+    return found[-1]
 
 
 def _is_live(standing: ownership.Standing) -> bool:

@@ -20,12 +20,17 @@ class Flusher:
 
     def __init__(self, writer: JournalWriter, post: Callable[[Callable[[], None]], None]) -> None:
         self.writer = writer
-        self.busy = False
+        self._pending = 0
         self._post = post
         self._jobs: SimpleQueue[tuple[Callable[[], Any], Callable[[Any, BaseException | None], None]] | None] = (
             SimpleQueue()
         )
         self._thread: threading.Thread | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether a job is queued or runs. Changes in the driver's turns only."""
+        return self._pending > 0
 
     def flush(self, records: list[bytes]) -> None:
         """Make *records* durable, as one batch, before returning."""
@@ -33,7 +38,7 @@ class Flusher:
 
     def submit(self, job: Callable[[], Any], done: Callable[[Any, BaseException | None], None]) -> None:
         """Run *job* on the thread; then post *done* with its result or its exception to the driver."""
-        self.busy = True
+        self._pending += 1
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name="exoflow-journal", daemon=True)
             self._thread.start()
@@ -59,5 +64,5 @@ class Flusher:
     def _finish(
         self, done: Callable[[Any, BaseException | None], None], result: Any, problem: BaseException | None
     ) -> None:
-        self.busy = False
+        self._pending -= 1
         done(result, problem)

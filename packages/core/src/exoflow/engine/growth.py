@@ -38,6 +38,8 @@ class Growth:
         self.nodes: dict[str, NodeState] = {}
         self.commit_readers: dict[NodeState, list[NodeState]] = {}
         """Nodes that wait for another's commit, whatever its mode (``wait_until_committed``)."""
+        self.order_readers: dict[NodeState, list[NodeState]] = {}
+        """Nodes that only come after another (``after``): they ask for no value, so they keep none."""
         made = self._add(dag, None)
         self.root = made[-1]
         self.root.is_result = True
@@ -55,8 +57,9 @@ class Growth:
         tail.must_commit = tail.must_commit or parent.must_commit
         if parent.catch:
             tail.catch, tail.deterministic = True, False
-        if parent in self.commit_readers:
-            self.commit_readers[tail] = self.commit_readers.pop(parent)
+        for waiting in (self.commit_readers, self.order_readers):
+            if parent in waiting:
+                waiting[tail] = waiting.pop(parent)
         return tail
 
     def _add(self, dag: Dag, parent: NodeState | None) -> list[NodeState]:
@@ -65,12 +68,21 @@ class Growth:
         for index, spec in enumerate(dag.nodes):
             node = NodeState(spec.task_id if parent is None else f"{parent.incarnation}/{index}", spec, parent)
             if spec.deps or spec.after or spec.committed:
-                node.deps = tuple([made[at] for at in dict.fromkeys((*spec.deps, *spec.after, *spec.committed))])
+                # To come after an effect says that the effect matters: it is read, and therefore kept. To come after
+                # anything else is a matter of time alone.
+                effects = [at for at in spec.after if made[at].effects is not Effects.NONE]
+                node.deps = tuple([made[at] for at in dict.fromkeys((*spec.deps, *effects, *spec.committed))])
                 node.waiting = len(node.deps)
                 for before in node.deps:
                     before.readers.append(node)
                     before.open_readers += 1
                     before.pending_readers += 1
+                for at in effects:
+                    made[at].must_commit = True
+                for at in spec.after:
+                    if at not in effects and at not in spec.deps:
+                        self.order_readers.setdefault(made[at], []).append(node)
+                        node.waiting += 1
                 for at in spec.committed:
                     made[at].must_commit = True
                     self.commit_readers.setdefault(made[at], []).append(node)

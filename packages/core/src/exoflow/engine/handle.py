@@ -5,7 +5,7 @@ from typing import Any
 
 from exoflow.engine.promise import Promise
 from exoflow.errors import UnavailableError
-from exoflow.status import WorkflowStatus
+from exoflow.states import WorkflowStatus
 from exoflow.values import Live, Payload, Value
 
 __all__ = ["Handle"]

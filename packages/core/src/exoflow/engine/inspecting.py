@@ -6,7 +6,7 @@ from exoflow.graph.dag import Dag
 from exoflow.journal.records import Attention, End, Submission, WorkflowRecord
 from exoflow.recovery.history import History
 from exoflow.recovery.plan import PlanNode, unfold
-from exoflow.status import TaskInfo, TaskState, WorkflowInfo, WorkflowStatus
+from exoflow.states import TaskInfo, TaskState, WorkflowInfo, WorkflowStatus
 from exoflow.tasks.policy import Effects
 
 __all__ = ["describe_tasks", "describe_workflow"]
@@ -72,6 +72,8 @@ def _describe(node: PlanNode, history: History) -> TaskInfo:
     elif outcome is None:
         failed_here = history.end is not None and history.end.task_id == node.task_id and history.end.status == "failed"
         state = TaskState.FAILED if failed_here else TaskState.STARTED if intents else TaskState.WAITING
+        if history.end is not None and history.end.status == "succeeded":
+            state = TaskState.UNRECORDED
     elif outcome.what == "error":
         state = TaskState.FAILED
     elif outcome.what == "continuation":

@@ -5,11 +5,13 @@ that wait for the same event are fed in the order in which they began to wait, w
 """
 
 import logging
+import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from exoflow.engine import events as ev
+from exoflow.engine.node_state import Phase
 from exoflow.engine.run import WorkflowRun
 from exoflow.errors import ExoFlowError, ObjectNotFoundError
 from exoflow.journal import inbox
@@ -17,7 +19,7 @@ from exoflow.journal.messages import decode_payload
 from exoflow.stores.contract import ObjectStore
 
 if TYPE_CHECKING:
-    from exoflow.engine.driver import Controller
+    from exoflow.engine.driver import Controller, Timer
 
 __all__ = ["Listener"]
 
@@ -35,7 +37,9 @@ class Listener:
         self._waiting: dict[WorkflowRun, dict[str, deque[str]]] = {}
         self._pool: ThreadPoolExecutor | None = None
         self._looking = False
-        self._scheduled = False
+        self._timer: Timer | None = None
+        self._due = 0.0
+        """When the next look is due, if there is a timer for it."""
         self._pause_s = _SOONEST_S
         self._closed = False
 
@@ -48,6 +52,10 @@ class Listener:
         """Look again soon: something may have come."""
         self._pause_s = _SOONEST_S
         self._schedule(0.0)
+
+    def watch(self) -> None:
+        """Look now and then while anything runs: it may be cancelled, from another process."""
+        self._schedule(_LATEST_S)
 
     def forget(self, run: WorkflowRun) -> None:
         """The workflow is over for this controller."""
@@ -71,17 +79,32 @@ class Listener:
         self._pool.submit(job)  # type: ignore[arg-type]
 
     def _schedule(self, after_s: float) -> None:
-        if not self._closed and not self._scheduled and not self._looking:
-            self._scheduled = True
-            self._controller.later(after_s, self._begin)
+        if self._closed or self._looking:
+            return
+        due = time.monotonic() + after_s
+        if self._timer is not None:
+            if self._due <= due:
+                return
+            self._timer.cancel()
+        self._timer, self._due = self._controller.later(after_s, self._begin), due
 
     def _begin(self) -> None:
-        self._scheduled = False
+        self._timer = None
         if self._looking or self._closed or not self._controller.runs:
             return
         self._looking = True
-        wanted = {run.workflow_id for run in self._controller.runs.values()}
+        wanted = set(self._controller.runs)
         self._ask(lambda: self._look(wanted))
+
+    def _next_in_line(self, run: WorkflowRun, event: str) -> str | None:
+        """Return the attempt that has waited longest, and still does: a wait may have timed out."""
+        queue = self._waiting.get(run, {}).get(event)
+        while queue:
+            attempt = queue.popleft()
+            node = run.state.node_of(attempt)
+            if node is not None and node.phase is Phase.RUNNING:
+                return attempt
+        return None
 
     def _look(self, wanted: set[str]) -> None:
         """List the inbox and read what is for us. On a thread of its own."""
@@ -96,8 +119,9 @@ class Listener:
                             found.append((workflow_id, event, message.key, bytes(inbox.read(self._store, message))))
                         except ObjectNotFoundError:
                             continue
-        except ExoFlowError as error:
-            log.warning("the inbox cannot be read, trying again: %s", error)
+        except Exception as error:
+            level = logging.WARNING if isinstance(error, ExoFlowError) else logging.ERROR
+            log.log(level, "the inbox cannot be read, trying again: %s", error)
         self._controller.post(lambda: self._give_out(found))
 
     def _give_out(self, found: list[tuple[str, str, str, bytes]]) -> None:
@@ -110,11 +134,17 @@ class Listener:
                 run.taken.add(key)
                 self._controller.tell(run, ev.Cancelled(key))
                 continue
-            queue = self._waiting.get(run, {}).get(event)
-            if queue:
-                run.taken.add(key)
-                self._pause_s = _SOONEST_S
-                self._controller.tell(run, ev.Received(queue.popleft(), key, decode_payload(key, data)))
+            attempt = self._next_in_line(run, event)
+            if attempt is None:
+                continue
+            try:
+                payload = decode_payload(key, data)
+            except ExoFlowError as error:
+                self._controller.abandon(run, error)
+                continue
+            run.taken.add(key)
+            self._pause_s = _SOONEST_S
+            self._controller.tell(run, ev.Received(attempt, key, payload))
         if self._controller.runs:
             # The less there is to do, the rarer the look; a cancel is noticed within the longest pause.
             self._schedule(self._pause_s)

@@ -58,6 +58,7 @@ class NodeState:
         "intent",
         "is_result",
         "keep_incarnation",
+        "lost",
         "message_key",
         "mode",
         "must_commit",
@@ -144,6 +145,8 @@ class NodeState:
         self.failures = 0
         self.system_failures = 0
         self.awaited_error: BaseException | None = None
+        self.lost = False
+        """Whether the last failure was the system's, not the task's own."""
         self.deadline: float | None = None
         self.message_key: str | None = None
 

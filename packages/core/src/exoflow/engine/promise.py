@@ -5,6 +5,7 @@ who really waits, and one lock serves all.
 """
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable, Generator
 from typing import Generic, TypeVar
@@ -58,7 +59,8 @@ class Promise(Generic[T]):
             future: asyncio.Future[None] = loop.create_future()
 
             def tell() -> None:
-                loop.call_soon_threadsafe(lambda: None if future.done() else future.set_result(None))
+                with contextlib.suppress(RuntimeError):  # its loop was closed meanwhile: nobody waits there any more
+                    loop.call_soon_threadsafe(lambda: None if future.done() else future.set_result(None))
 
             self._when_settled(tell)
             yield from future.__await__()

@@ -10,7 +10,12 @@ import attrs
 
 from exoflow.engine.node_state import NodeState
 from exoflow.engine.run import WorkflowRun, arguments_of
-from exoflow.errors import UnserializableResultError
+from exoflow.errors import (
+    CorruptCheckpointError,
+    ObjectNotFoundError,
+    UnavailableError,
+    UnserializableResultError,
+)
 from exoflow.executors.portable import portable
 from exoflow.journal import records
 from exoflow.journal.layout import blob_key
@@ -36,6 +41,7 @@ class Recorder:
         """Return *record* as bytes.
 
         Raises:
+            UnavailableError: The store does not take, or give, what an undo will need.
             UnserializableResultError: The engine believes this committed, and it cannot be. Nothing more may be done
                 for the workflow here; resumed, it goes on from what is durable.
         """
@@ -51,6 +57,8 @@ class Recorder:
             return intent
         try:
             payload = self._undo_payload(run, node)
+        except (UnavailableError, CorruptCheckpointError, ObjectNotFoundError):
+            raise  # the store's trouble is not the task's
         except Exception as error:
             # The record must keep its place in the log; the attempt will fail instead of starting.
             run.poisoned[intent.attempt] = error

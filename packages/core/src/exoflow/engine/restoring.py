@@ -49,6 +49,10 @@ def restore(
     _restore_intents(state, history, plan, nodes)
     if history.end is not None:
         state.ended = history.end.status
+        if state.ended == "succeeded":
+            # The end itself holds the result; what led to it was recorded only as far as that was needed.
+            state.result_node.provider = None
+            state.result_node.value = history.end.payload
     for task_id in plan.load:
         node = state.nodes[task_id]
         if node.what == "error" and state.ended is None:
@@ -101,6 +105,12 @@ def _count(state: WorkflowState) -> None:
         node.waiting = sum(not (before.provider or before).finished for before in node.deps)
         if parent is not None and not parent.finished:
             node.waiting += 1
+    for before, readers in list(state.growth.order_readers.items()):
+        if before.finished:
+            del state.growth.order_readers[before]
+        else:
+            for reader in readers:
+                reader.waiting += 1
     for before, readers in list(state.growth.commit_readers.items()):
         if before.committed:
             del state.growth.commit_readers[before]
@@ -127,12 +137,12 @@ def _restore_intents(state: WorkflowState, history: History, plan: RecoveryPlan,
             continue
         if intent.attempt in history.undone or intent.attempt in doomed:
             continue
-        state.to_undo.append((state.nodes[intent.task_id], intent.attempt, intent))
+        state.to_undo[intent.attempt] = (state.nodes[intent.task_id], intent)
     for intent in reversed(plan.roll_back):
         node = state.nodes.get(intent.task_id)
         if node is None:  # of a continuation that no longer counts; only its undo function is still wanted
             node = NodeState(intent.task_id, nodes[intent.task_id].spec)
-        state.to_undo.append((node, intent.attempt, intent))
+        state.to_undo[intent.attempt] = (node, intent)
     state.superseded = len(plan.roll_back)
     for intent in plan.resolve:
         known = state.nodes.get(intent.task_id)
@@ -140,6 +150,9 @@ def _restore_intents(state: WorkflowState, history: History, plan: RecoveryPlan,
             known.attempt, known.intent = intent.attempt, intent
             known.reads = connect(known)
             known.number = history.counts.get(intent.task_id, 1)
-            known.phase = Phase.RESOLVING  # its fate is learnt first; then it is started, or never
             state._by_attempt[intent.attempt] = known
+            if history.end is None and not all(read.incarnation for read in known.reads):
+                state.unasked[known] = None
+                continue
+            known.phase = Phase.RESOLVING  # its fate is learnt first; then it is started, or never
             state.unresolved.append(known)

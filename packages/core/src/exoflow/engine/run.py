@@ -7,6 +7,7 @@ from exoflow.engine.events import Run as RunCommand
 from exoflow.engine.node_state import NodeState
 from exoflow.engine.promise import Promise
 from exoflow.engine.state import WorkflowState
+from exoflow.executors.calling import codec_of
 from exoflow.executors.contract import Call, CallKind, Persistence
 from exoflow.graph.dag import fill
 from exoflow.journal.layout import blob_key
@@ -28,7 +29,7 @@ class WorkflowRun:
     """What the driver keeps of a workflow while it runs."""
 
     __slots__ = (
-        "digest", "done", "poisoned", "prefix", "state", "taken", "undo_payloads", "workflow_id",
+        "abandoned", "digest", "done", "earlier", "left", "poisoned", "prefix", "state", "taken", "undo_payloads", "workflow_id",
     )  # fmt: skip
 
     def __init__(self, workflow_id: str, prefix: str, state: WorkflowState, digest: str) -> None:
@@ -37,6 +38,12 @@ class WorkflowRun:
         self.state = state
         self.digest = digest
         self.done: Promise[Value] = Promise()
+        self.abandoned = False
+        """Whether it was stopped here without an end, and is given up once nothing of it runs any more."""
+        self.left: Promise[None] = Promise()
+        """Settled when the driver has forgotten it."""
+        self.earlier: set[str] = set()
+        """Prefixes of attempts of earlier lives, about which something is asked in this one."""
         self.undo_payloads: dict[str, Payload | None] = {}
         """What the undo of an attempt will be given, as its intent records it."""
         self.poisoned: dict[str, BaseException] = {}
@@ -82,7 +89,7 @@ def inputs_of(node: NodeState) -> list[Value]:
 
 def arguments_of(node: NodeState, codec: Codec, store: ObjectStore) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Return a node's arguments, filled. For the few calls the driver makes itself."""
-    values = [v.value if isinstance(v, Live) else restore(v, codec, store) for v in inputs_of(node)]
+    values = [v.value if isinstance(v, Live) else restore(v, codec_of(v, codec), store) for v in inputs_of(node)]
     return fill(node.spec.args, values), fill(node.spec.kwargs, values)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from exoflow.engine import events as ev
 from exoflow.engine.growth import Growth, answer_to, connect
 from exoflow.engine.node_state import NodeState, Phase
-from exoflow.engine.settled import Walk, first_open, is_downstream, unfinished_reader
+from exoflow.engine.settled import Walk, closes_without
 from exoflow.errors import NeedsAttentionError, TaskFailedError, TaskLostError, TaskTimeoutError
 from exoflow.graph.dag import Dag
 from exoflow.journal.records import Attention, End, Intent, Outcome, Settlement, Submission, TimerArmed, UndoRecord
@@ -55,11 +55,15 @@ class WorkflowState:
         self._persisting = 0
         self._waiting_outside = 0
         """Sleeps and waits: running, but not for long-run progress of anything else."""
-        self.to_undo: list[tuple[NodeState, str, Any]] = []
+        self.to_undo: dict[str, tuple[NodeState, Any]] = {}
+        """Attempts of rollback tasks that are in the world, in the order of their intents, with those."""
         self._undoing: str | None = None
         self._rolled_back = False
         self._answered = False
+        self._abandoned: set[str] = set()
+        """Attempts of idempotent tasks that were given up and may still act."""
         self._cancel_key: str | None = None
+        self._end_position = 0
         self._attention = False
         self._base = 1
         self.superseded = 0
@@ -67,7 +71,9 @@ class WorkflowState:
         self.failed: tuple[NodeState, BaseException] | None = None
         """A task whose recorded outcome is an error nobody catches."""
         self.unresolved: list[NodeState] = []
-        """Once tasks of which recovery knows an intent and no end."""
+        """Once tasks of which recovery knows an intent and no end: whether they happened is asked first."""
+        self.unasked: dict[NodeState, None] = {}
+        """Those that will be asked about when what they read has been made again, by other code than before."""
         self.growth = Growth(dag)
         self.nodes = self.growth.nodes
         self.result_node = self.growth.root
@@ -92,6 +98,7 @@ class WorkflowState:
         if self.ended == "succeeded":
             self._answer(self.result_node.provider or self.result_node)
         elif self.ended is not None:
+            self._find_out()
             self._roll_back_if_idle()
         elif self.superseded:
             self._undo_next()
@@ -134,7 +141,8 @@ class WorkflowState:
         if self.ended is not None:
             return
         node.reads = connect(node)
-        if node.effects is Effects.NONE:
+        kind = node.spec.kind
+        if node.effects is Effects.NONE and (kind == "task" or not (node.spec.deps or kind == "event")):
             self._start(node)
         elif node.effects is Effects.ROLLBACK:
             self._intend(node)
@@ -142,7 +150,10 @@ class WorkflowState:
             self._await_settled(node)
 
     def _await_settled(self, node: NodeState) -> None:
-        """Start an effect, or give the answer, once what it reads is settled."""
+        """Start an effect, or give the answer, once what it reads is settled.
+
+        A message is taken for good and a deadline holds for good: whoever waits for one must not be superseded either.
+        """
         if self.ended is not None or node.phase not in (Phase.WAITING, Phase.PARKED):
             return
         walk: Walk | None = node.walk
@@ -155,11 +166,17 @@ class WorkflowState:
                 return
             node.walk = walk = Walk(node.reads)
             node.phase = Phase.PARKED
+            for read in node.reads:
+                if not read.deterministic:
+                    self._commit(read)  # it stays open at least as long as this effect, its reader, has not finished
         blocker = walk.go_on()
         if blocker is not None:
             self._parked[node] = None
             _watch(blocker, node)
-            self._unblock(node, blocker)
+            for crossed in walk.crossed:
+                _watch(crossed, node)
+            walk.crossed.clear()
+            self._unblock(node, walk.root, blocker)
             return
         self._parked.pop(node, None)
         # An intent and the answer are records themselves: they cannot be durable before what was logged earlier.
@@ -176,30 +193,24 @@ class WorkflowState:
         if node is self._answer_node:
             self._succeed(node.reads[0])
         elif node.effects is Effects.ONCE:
-            self._intend(node)
+            if node in self.unasked:
+                del self.unasked[node]
+                node.intent = None  # should it have happened, its record names what there is to read now
+                self._clear_up(node)
+            else:
+                self._intend(node)
         else:
             self._start(node)
 
-    def _unblock(self, effect: NodeState, blocker: NodeState) -> None:
+    def _unblock(self, effect: NodeState, root: NodeState | None, blocker: NodeState) -> None:
         """Commit what only *effect* and its descendants would close; else wait for somebody else to close it."""
-        forced = False
-        for node in effect.reads:
+        if root is not None and not root.committed:
             # Nearest to the effect: often a small value made from a large one.
-            if not node.committed and (not node.deterministic or first_open(node.reads) is not None):
-                self._commit(node)
-                forced = True
-                if node is not blocker and not node.committed:
-                    _watch(node, effect)
-        if forced or blocker.committed:
-            return
-        for reader in unfinished_reader(blocker):
-            if is_downstream(reader, effect):
-                self._commit(blocker)
-                return
-        for reader in unfinished_reader(blocker):
-            _watch(reader, effect)
-            return
-        self._commit(blocker)
+            self._commit(root)
+            if root is not blocker and not root.committed:
+                _watch(root, effect)
+        elif not closes_without(blocker, effect):
+            self._commit(blocker)
 
     def _intend(self, node: NodeState) -> None:
         self._new_attempt(node)
@@ -208,7 +219,7 @@ class WorkflowState:
         self._trace(node)
         node.intent = Intent(self.workflow_id, node.task_id, node.attempt, self.key_of(node), reads)
         if node.effects is Effects.ROLLBACK:
-            self.to_undo.append((node, node.attempt, node.intent))
+            self.to_undo[node.attempt] = (node, node.intent)
         self._log(node.intent, self._intended, node)
 
     def _intended(self, node: NodeState) -> None:
@@ -220,10 +231,10 @@ class WorkflowState:
         # The workflow ended before the attempt began: nothing happened, and that is known.
         node.phase = Phase.DROPPED
         if node.effects is Effects.ROLLBACK:
-            self._forget_undo(node.attempt)
+            self.to_undo.pop(node.attempt, None)
             self._log(UndoRecord(self.workflow_id, node.task_id, node.attempt), None, None)
         else:
-            self._log(Settlement(self.workflow_id, node.task_id, node.attempt, False), None, None)
+            self._did_not_happen(node)
 
     def _start(self, node: NodeState) -> None:
         self._new_attempt(node)
@@ -252,6 +263,7 @@ class WorkflowState:
     # --- outcomes -----------------------------------------------------------------------------------------------
 
     def _on_finished(self, event: ev.Finished) -> None:
+        self._let_go(event.attempt)
         node = self._by_attempt.get(event.attempt)
         if node is None:
             return
@@ -309,6 +321,10 @@ class WorkflowState:
             # Under sync and async the executor makes it durable unasked, and says so.
             node.committing = True
             self._persisting += 1
+        if self.growth.order_readers and node in self.growth.order_readers and not node.traced:
+            # Those that only come after it do not read it. Had no record told of it, though, it would have to run
+            # again before them, and ask again for what it read.
+            self._tell_of([node])
         if mode is not Checkpoint.SYNC:
             self._deliver(node, None)
         elif node.committed:
@@ -326,22 +342,27 @@ class WorkflowState:
 
     def _commit(self, node: NodeState) -> None:
         """Make an outcome durable, whatever its mode."""
-        if node.committed or node.committing or not node.finished:
-            return
-        if node.payload is not None:
-            self._log_outcome(node, keep=True)
-        elif node.what == "continuation":
-            node.payload = node.value
-            self._log_outcome(node, keep=True)
-        elif node.value is None:
-            # Released: all its readers have finished, and committing those closes it.
-            for reader in node.readers:
-                self._commit(reader)
-        else:
-            node.committing = True
-            self._persisting += 1
-            self._by_attempt[node.attempt] = node
-            self._out.append(ev.Persist(node, node.attempt))
+        stack, seen = [node], {node}
+        while stack:
+            at = stack.pop()
+            if at.committed or at.committing or not at.finished:
+                continue
+            if at.payload is not None:
+                self._log_outcome(at, keep=True)
+            elif at.what == "continuation":
+                at.payload = at.value
+                self._log_outcome(at, keep=True)
+            elif at.value is None:
+                # Released: all its readers have finished, and committing those closes it.
+                for reader in at.readers:
+                    if reader not in seen and not reader.closed:
+                        seen.add(reader)
+                        stack.append(reader)
+            else:
+                at.committing = True
+                self._persisting += 1
+                self._by_attempt[at.attempt] = at
+                self._out.append(ev.Persist(at, at.attempt))
 
     def _on_persisted(self, event: ev.Persisted) -> None:
         node = self._by_attempt.get(event.attempt)
@@ -349,8 +370,11 @@ class WorkflowState:
             return
         node.payload = event.payload
         if self.ended is not None and self.ended != "attention":
-            node.committing = False
-            self._persisting -= 1
+            if node.effects is not Effects.NONE and not node.completed:
+                self._log_outcome(node, keep=True)
+            else:
+                node.committing = False
+                self._persisting -= 1
             self._roll_back_if_idle()
             return
         self._log_outcome(node, keep=True)
@@ -370,7 +394,8 @@ class WorkflowState:
         self._fail(node, event.error)
 
     def _log_outcome(self, node: NodeState, *, keep: bool) -> None:
-        self._trace(node)
+        if node.intent is None and not (keep and node.is_result and self._is_last(node)):
+            self._trace(node)  # whatever logged an intent has done that before
         payload = node.payload if keep else None
         self._log(self._outcome(node, payload, completed=True), self._outcome_durable, node)
         node.traced = True
@@ -382,23 +407,37 @@ class WorkflowState:
                 node.committing = False
                 self._persisting -= 1
             self._by_attempt.pop(node.attempt, None)
+            node.blocked_on = None
             if node.watchers:
+                if node.closed:  # they came by here on their way to its readers, which does not count any more
+                    for watcher in node.watchers:
+                        watcher.walk = None
                 self._wake(node)
             self._release(node)
         self._close(node)
 
+    def _is_last(self, node: NodeState) -> bool:
+        """Whether the end follows the record of this result in the same batch.
+
+        Then what was not recorded until now will never be asked for again, and need not be traced either.
+        """
+        node.committed = True
+        self._close(node)
+        return self.ended is None and self._answer_node is None and Walk((node,)).go_on() is None
+
     def _outcome(self, node: NodeState, payload: Any, *, completed: bool) -> Outcome:
+        reads = node.intent.reads if node.intent is not None else tuple([read.incarnation for read in node.reads])
         return Outcome(
-            self.workflow_id, node.task_id, node.attempt, node.incarnation,
-            tuple([read.incarnation for read in node.reads]), node.what, completed,
+            self.workflow_id, node.task_id, node.attempt, node.incarnation, reads, node.what, completed,
             node.spec.task.fingerprint, node.number, self.now, node.seconds, node.message_key or "", payload,
         )  # fmt: skip
 
     def _trace(self, node: NodeState) -> None:
         """Log, before a record that names them, incarnations no record tells of: what they read must be known."""
-        if all(read.traced for read in node.reads):
-            return
-        stack = [read for read in node.reads if not read.traced]
+        if not all(read.traced for read in node.reads):
+            self._tell_of([read for read in node.reads if not read.traced])
+
+    def _tell_of(self, stack: list[NodeState]) -> None:
         while stack:
             at = stack[-1]
             if at.traced:
@@ -424,9 +463,11 @@ class WorkflowState:
         if node.message_key is not None:
             self._out.append(ev.Discard(node.message_key))
             node.message_key = None
-        if node.mode is Checkpoint.SYNC and node.committed:
+        if not node.committed or node.position > self._acked:
+            return  # what is durable is an earlier record, of the effect alone
+        if node.mode is Checkpoint.SYNC:
             self._deliver(node, False)
-        if node.committed:
+        if self.growth.commit_readers:
             for reader in self.growth.commit_readers.pop(node, ()):
                 self._arrive(reader)
 
@@ -434,6 +475,9 @@ class WorkflowState:
         """Tell readers that the value is there: all, or (under sync) those that log an intent first, or the others."""
         for reader in node.readers:
             if intending is None or (reader.effects in _INTENT) is intending:
+                self._arrive(reader)
+        if intending is not True and self.growth.order_readers and node.what != "continuation":
+            for reader in self.growth.order_readers.pop(node, ()):
                 self._arrive(reader)
 
     def _arrive(self, reader: NodeState) -> None:
@@ -457,7 +501,7 @@ class WorkflowState:
             if at.closed or at.phase is not Phase.FINISHED:
                 continue
             if not at.committed:
-                if at.open_readers or at.is_result or at.must_commit:
+                if at.open_readers or at.is_result:
                     continue
                 if at.effects is not Effects.NONE and not at.completed:
                     continue
@@ -479,6 +523,8 @@ class WorkflowState:
     # --- what cannot be an outcome yet ----------------------------------------------------------------------------
 
     def _on_failed(self, event: ev.Failed) -> None:
+        if event.ended:
+            self._let_go(event.attempt)
         node = self._by_attempt.get(event.attempt)
         if node is None:
             return
@@ -489,12 +535,17 @@ class WorkflowState:
             return
         node.seconds = event.seconds
         node.awaited_error = event.error
+        node.lost = event.system
         lost = event.system or isinstance(event.error, TaskTimeoutError)
         if event.system:
             node.system_failures += 1
         else:
             node.failures += 1
         self._running -= 1
+        if node.spec.kind != "task":
+            self._waiting_outside -= 1
+        if not event.ended and node.effects is Effects.IDEMPOTENT:
+            self._abandoned.add(event.attempt)
         if self.ended is not None and self.ended != "attention":
             self._after_end(node, ended=event.ended, lost=lost)
             return
@@ -508,12 +559,23 @@ class WorkflowState:
         self._retry_or_fail(node)
 
     def _on_ended(self, event: ev.Ended) -> None:
+        self._let_go(event.attempt)
         node = self._by_attempt.get(event.attempt)
         if node is not None and node.phase is Phase.ENDING:
             self._ended_at_last(node)
         elif node is not None and node.phase is Phase.RUNNING:
+            if self.ended is None or self.ended == "attention":
+                # Nobody asked for it: whoever ran it let go of it before it began, or was killed.
+                self._on_failed(ev.Failed(event.attempt, TaskLostError(node.task_id, "it was stopped"), system=True))
+                return
             self._running -= 1
             self._after_end(node, ended=True, lost=True)
+
+    def _let_go(self, attempt: str) -> None:
+        if attempt in self._abandoned:
+            self._abandoned.remove(attempt)
+            if self.ended is not None:
+                self._roll_back_if_idle()
 
     def _ended_at_last(self, node: NodeState) -> None:
         self._running -= 1
@@ -552,7 +614,7 @@ class WorkflowState:
         if node is None or node.phase is not Phase.UNDOING:
             return
         self._running -= 1
-        self._forget_undo(node.attempt)
+        self.to_undo.pop(node.attempt, None)
         self._log(UndoRecord(self.workflow_id, node.task_id, node.attempt), None, None)
         if self.ended is not None and self.ended != "attention":
             node.phase = Phase.DROPPED
@@ -562,7 +624,7 @@ class WorkflowState:
 
     def _on_undo_failed(self, event: ev.UndoFailed) -> None:
         if event.attempt == self._undoing:
-            node = self.to_undo[-1][0]
+            node = self.to_undo[event.attempt][0]
             self._undoing = None
             self._running -= 1
         else:
@@ -587,7 +649,7 @@ class WorkflowState:
             self._finish(node, event.value, event.payload)
             return
         self._running -= 1
-        self._log(Settlement(self.workflow_id, node.task_id, node.attempt, False), None, None)
+        self._did_not_happen(node)
         if self.ended is not None and self.ended != "attention":
             node.phase = Phase.DROPPED
             self._roll_back_if_idle()
@@ -604,7 +666,7 @@ class WorkflowState:
         policy, error = node.spec.task.policy, node.awaited_error
         assert error is not None
         self._by_attempt.pop(node.attempt, None)
-        if isinstance(error, TaskLostError):
+        if node.lost:
             again, count = node.system_failures <= policy.system_retries, node.system_failures
         elif node.effects is Effects.ONCE and not isinstance(error, policy.not_happened):
             # Its exception is its outcome. After a timeout, resolve has said that nothing happened.
@@ -613,7 +675,7 @@ class WorkflowState:
             again = node.failures <= policy.retries and isinstance(error, policy.retry_on)
             count = node.failures
         if node.effects is Effects.ONCE and isinstance(error, policy.not_happened):
-            self._log(Settlement(self.workflow_id, node.task_id, node.attempt, False), None, None)
+            self._did_not_happen(node)
         if again and self.ended is None:
             node.phase = Phase.BACKOFF
             self._new_attempt(node)
@@ -621,8 +683,13 @@ class WorkflowState:
             delay = min(policy.retry_delay_s * 2.0 ** (count - 1), policy.retry_delay_max_s)
             self._out.append(ev.Arm(node.attempt, delay_s=delay, jitter=policy.retry_jitter))
             return
+        if again and self.ended == "attention":
+            node.phase = Phase.DROPPED  # it is tried again when somebody has said what became of the other
+            return
         self._running += 1  # `_finish` and `_fail` take it off again
         if node.catch:
+            if isinstance(error, TaskTimeoutError) and node.effects not in _INTENT:
+                self._new_attempt(node)  # what the other may still report is not about this outcome
             node.what = "caught"
             node.deterministic = False
             node.phase = Phase.RUNNING
@@ -630,11 +697,18 @@ class WorkflowState:
             return
         self._running -= 1
         if node.effects is Effects.ONCE:
-            if not node.keep_incarnation:
-                node.incarnation = node.attempt
-            node.what, node.payload = "error", Live(error)
-            self._log_outcome(node, keep=True)
+            self._record_error(node, error)
         self._fail(node, error)
+
+    def _record_error(self, node: NodeState, error: BaseException) -> None:
+        """The exception of a once task is its outcome."""
+        if not node.keep_incarnation:
+            node.incarnation = node.attempt
+        node.what, node.payload = "error", Live(error)
+        self._log_outcome(node, keep=True)
+
+    def _did_not_happen(self, node: NodeState) -> None:
+        self._log(Settlement(self.workflow_id, node.task_id, node.attempt, False), None, None)
 
     def _on_armed(self, event: ev.Armed) -> None:
         node = self._by_attempt.get(event.attempt)
@@ -706,7 +780,12 @@ class WorkflowState:
 
     def _succeed(self, node: NodeState) -> None:
         self.ended = "succeeded"
-        self._log(End(self.workflow_id, "succeeded", node.task_id, self.now, node.payload), self._answer, node)
+        self._log(End(self.workflow_id, "succeeded", node.task_id, self.now, node.payload), self._succeeded, node)
+        self._end_position = self._logged
+
+    def _succeeded(self, node: NodeState) -> None:
+        self._discard_cancel()
+        self._answer(node)
 
     def _answer(self, node: NodeState | None) -> None:
         if not self._answered:
@@ -728,8 +807,8 @@ class WorkflowState:
             self._cancel_key = event.key
         if self.ended in (None, "attention"):
             self._end("cancelled", "", None, None)
-        elif event.key is not None:
-            self._out.append(ev.Discard(event.key))
+        elif self._acked >= self._end_position:
+            self._discard_cancel()
 
     def _end(self, status: str, task_id: str, failure: BaseException | None, error: BaseException | None) -> None:
         self.ended, self.error = status, failure
@@ -737,11 +816,13 @@ class WorkflowState:
             End(self.workflow_id, status, task_id, self.now, None if error is None else Live(error)),  # type: ignore[arg-type]
             self._end_durable, None,
         )  # fmt: skip
+        self._end_position = self._logged
         for attempt, node in self._by_attempt.items():
             # What a once task did must be known: it is left to finish.
             if node.phase is Phase.RUNNING and node.spec.kind == "task" and node.effects is not Effects.ONCE:
                 self._out.append(ev.Stop(attempt))
         self._drop_waiting()
+        self._find_out()
 
     def _drop_waiting(self) -> None:
         """Forget what runs nowhere: timers, retries, waits for messages."""
@@ -752,10 +833,14 @@ class WorkflowState:
                 node.phase = Phase.DROPPED
 
     def _end_durable(self, node: NodeState | None) -> None:
+        self._discard_cancel()
+        self._roll_back_if_idle()
+
+    def _discard_cancel(self) -> None:
+        # Not before there is an end: a crash would else forget that somebody wished for one.
         if self._cancel_key is not None:
             self._out.append(ev.Discard(self._cancel_key))
             self._cancel_key = None
-        self._roll_back_if_idle()
 
     def _after_end(self, node: NodeState, *, ended: bool, lost: bool) -> None:
         """An attempt ended, or was given up, after the workflow's end was decided."""
@@ -763,11 +848,17 @@ class WorkflowState:
             node.phase = Phase.ENDING
             self._running += 1
             return
+        if node.effects is Effects.ONCE and lost:
+            self._clear_up(node)
+            return
         node.phase = Phase.DROPPED
-        if node.effects is Effects.ONCE and lost and node.spec.task.policy.resolve is not None:
-            node.phase = Phase.RESOLVING
-            self._running += 1
-            self._out.append(ev.Resolve(node, node.attempt, self.key_of(node)))
+        if node.effects is Effects.ONCE:
+            error = node.awaited_error
+            assert error is not None
+            if isinstance(error, node.spec.task.policy.not_happened):
+                self._did_not_happen(node)
+            else:
+                self._record_error(node, error)
         self._roll_back_if_idle()
 
     def _roll_back_if_idle(self) -> None:
@@ -775,7 +866,8 @@ class WorkflowState:
         if self.ended not in ("failed", "cancelled") or self._attention or not self.idle or self._answered:
             return
         if self.to_undo:
-            self._undo_next()
+            if not self._abandoned:
+                self._undo_next()
         elif self._rolled_back:
             self._rolled_back = False
             self._log(End(self.workflow_id, "rolled_back", "", self.now), self._answer, None)
@@ -784,14 +876,14 @@ class WorkflowState:
 
     def _undo_next(self) -> None:
         # Intents were logged after everything their attempts read, so the reverse of the log is causal.
-        node, attempt, intent = self.to_undo[-1]
+        attempt, (node, intent) = next(reversed(self.to_undo.items()))
         self._undoing = attempt
         self._rolled_back = self._rolled_back or self.ended is not None
         self._running += 1
         self._out.append(ev.Undo(node, attempt, intent))
 
     def _rolled_one_back(self) -> None:
-        node, attempt, _ = self.to_undo.pop()
+        attempt, (node, _) = self.to_undo.popitem()
         self._undoing = None
         self._running -= 1
         self._log(UndoRecord(self.workflow_id, node.task_id, attempt), None, None)
@@ -809,8 +901,7 @@ class WorkflowState:
         if self.failed is not None:
             self._fail(*self.failed)
             return
-        for node in self.unresolved:
-            self._clear_up(node)
+        self._find_out()
         for node in list(self.nodes.values()):
             if node.phase is Phase.WAITING and node.waiting == 0:
                 self._ready(node)
@@ -818,11 +909,14 @@ class WorkflowState:
         if result.finished:
             self._todo.append((self._result_finished, result))
 
-    def _forget_undo(self, attempt: str) -> None:
-        for index in range(len(self.to_undo) - 1, -1, -1):
-            if self.to_undo[index][1] == attempt:
-                del self.to_undo[index]
-                return
+    def _find_out(self) -> None:
+        """Ask about the once attempts of which recovery knows no end, whatever becomes of the workflow."""
+        unresolved, self.unresolved = self.unresolved, []
+        if self.ended is not None:  # nothing will be made again first
+            unresolved.extend(self.unasked)
+            self.unasked.clear()
+        for node in unresolved:
+            self._clear_up(node)
 
     def _need_attention(
         self, node: NodeState, reason: str, attempt: str = "", error: BaseException | None = None
@@ -848,7 +942,9 @@ class WorkflowState:
             while todo:
                 step, node = todo.popleft()
                 step(node)
-            if self._parked and self._running <= self._waiting_outside and not self._persisting and not self._acks:
+            if self.ended is not None or not self._parked:
+                break
+            if self._running <= self._waiting_outside and not self._persisting and not self._acks:
                 # Nothing that could close what the effects wait for is under way: they wait for each other.
                 for effect in list(self._parked):
                     walk: Walk = effect.walk

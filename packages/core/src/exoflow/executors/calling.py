@@ -43,6 +43,7 @@ __all__ = [
     "StoreSpeed",
     "Told",
     "UnreadableInputError",
+    "codec_of",
     "crashed",
     "finish",
     "function_of",
@@ -288,7 +289,7 @@ class Caller:
             return value.value
         assert isinstance(value, Payload)
         try:
-            return restore(value, self.codec, self.store)
+            return restore(value, codec_of(value, self.codec), self.store)
         except Exception as error:
             raise UnreadableInputError from error
 
@@ -323,6 +324,15 @@ def make_durable(
         return Persisted(attempt, persist(Encoded(parts_of(value)), value.codec, store, blob_key))
     except Exception as error:
         return CommitFailed(attempt, portable(error))
+
+
+def codec_of(payload: Payload, usual: Codec) -> Codec:
+    """Return the codec that wrote *payload*: nearly always the *usual* one, else that of its name."""
+    if payload.codec == usual.name:
+        return usual
+    from exoflow.plugins.manager import make_codec
+
+    return make_codec(payload.codec)
 
 
 def parts_of(payload: Payload) -> tuple[memoryview, ...]:

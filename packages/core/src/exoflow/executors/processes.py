@@ -24,6 +24,7 @@ from exoflow.executors.calling import (
     Later,
     Told,
     UnreadableInputError,
+    codec_of,
     finish,
     key_of,
     keys_of,
@@ -292,6 +293,11 @@ class ProcessExecutor:
                 inputs.append(value)
                 continue
             found: Sequence[Buffer]
+            if isinstance(value, Payload) and value.codec != self._codec.name:
+                try:  # the worker would take its parts for those of the usual codec
+                    value = Live(restore(value, codec_of(value, self._codec), self._store))
+                except Exception as error:
+                    raise UnreadableInputError from error
             if isinstance(value, Live):
                 try:
                     found = self._codec.encode(value.value).parts

@@ -48,6 +48,8 @@ class NodeSpec:
     deps: tuple[int, ...]
     after: tuple[int, ...] = ()
     committed: tuple[int, ...] = ()
+    code: str = ""
+    """The fingerprint its deterministic task had when the DAG was stored, which the task itself, loaded by name, forgot."""
 
     @property
     def kind(self) -> str:
@@ -65,7 +67,7 @@ class Dag:
     def __reduce__(self) -> Any:
         # Rows instead of objects: a DAG of one task is stored a thousand times a second, one of 100,000 nodes must
         # not take a minute. Tasks are stored once, by the pickle's own memory.
-        rows = [(n.task_id, n.task, n.args, n.kwargs, n.deps, n.after, n.committed) for n in self.nodes]
+        rows = [(n.task_id, n.task, n.args, n.kwargs, n.deps, n.after, n.committed, _code_of(n)) for n in self.nodes]
         return _from_rows, (_ROW_FORMAT, rows)
 
     @property
@@ -82,6 +84,11 @@ class Dag:
 
 
 _ROW_FORMAT = 1
+
+
+def _code_of(spec: NodeSpec) -> str:
+    # Of other tasks nobody expects the same value again, whatever their code.
+    return spec.code or (spec.task.fingerprint if spec.task.policy.deterministic else "")
 
 
 def _from_rows(version: int, rows: list[tuple[Any, ...]]) -> Dag:

@@ -286,7 +286,12 @@ def acquire_many(
         UnavailableError: The store does not answer. Calling again goes on.
     """
     found: dict[str, Acquired] = {}
-    waiting = [journal_id for journal_id in list_open(store) if journal_id != writer.journal_id]
+    waiting = [
+        journal_id
+        for journal_id in list_open(store)
+        # One without a segment is just being opened: there is nothing to take, and a seal would only get in its way.
+        if journal_id != writer.journal_id and find_end(store, journal_id).number
+    ]
     for journal_id in waiting:
         try:
             found.update(adopt(store, writer, journal_id, wanted, now) or {})
@@ -325,7 +330,10 @@ def _claim(writer: JournalWriter, own: Ownership, since: int) -> bool:
     made = claim(writer.store, own.workflow_id, own.epoch + 1, writer.journal_id, since=since, patience=writer.patience)
     if writer.fail is not None:
         writer.fail(FailurePoint.ON_CLAIM)
-    return made.journal_id == writer.journal_id
+    if made.journal_id != writer.journal_id:
+        return False
+    writer.check()  # a journal that was sealed meanwhile has passed it on
+    return True
 
 
 def _acquired(epoch: int, past: History) -> Acquired:

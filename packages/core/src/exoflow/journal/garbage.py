@@ -20,8 +20,9 @@ import attrs
 
 from exoflow.errors import CorruptCheckpointError
 from exoflow.journal import records as rec
-from exoflow.journal.adoption import LIGHT, adopt
+from exoflow.journal.adoption import adopt
 from exoflow.journal.archive import condense
+from exoflow.journal.claims import highest_claim
 from exoflow.journal.creation import PATIENT, Patience, create_exactly
 from exoflow.journal.deletion import delete
 from exoflow.journal.ends import blobs_named, submission_of
@@ -168,13 +169,17 @@ class _Collection:
         entry = read_open(self.store, journal_id)
         if not end.number and (entry is None or self.now - entry.opened_at < _UNCLAIMED_S):
             return  # just being opened
-        for workflow_id, indices in self.shelf.book(journal_id).by_workflow.items():
-            if submission_of(records_at(self.shelf.book(journal_id).contents, indices)) is None:
+        book = self.shelf.book(journal_id)
+        for workflow_id, indices in book.by_workflow.items():
+            if submission_of(records_at(book.contents, indices)) is None:
                 continue
-            standing = look_up(self.store, workflow_id, self.now, LIGHT)
-            if standing is None or (
-                journal_id in standing.ownership.chain and not standing.free and not standing.history.finished
-            ):
+            own = trace(self.shelf, workflow_id, self.now)
+            if own is None:
+                return  # its claim may be on its way
+            if own.deleted or journal_id not in own.chain:
+                continue
+            past = history(self.shelf, own)
+            if past.given_up is None and not has_finished(self.store, own, past):
                 return
         adopt(self.store, self.writer, journal_id, lambda _: False, self.now)
 
@@ -330,10 +335,12 @@ class _Collection:
 
     def _forget_workflow(self, workflow_id: str, journal_id: str) -> bool:
         """Remove what a workflow left. Return False if that must wait."""
-        standing = look_up(self.store, workflow_id, self.now, LIGHT)
-        if standing is None:
+        own = trace(self.shelf, workflow_id, self.now)
+        if own is None:
             return True
-        own, past = standing.ownership, standing.history
+        if highest_claim(self.store, workflow_id) != own.claim:
+            return False  # the id was used again meanwhile: the next collection sees what became of it
+        past = history(self.shelf, own)
         if own.deleted:
             assert own.claim is not None
             assert own.claim.deleted_at is not None

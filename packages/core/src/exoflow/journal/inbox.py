@@ -87,7 +87,10 @@ def pending(store: ObjectStore, workflow_id: str | None = None) -> dict[str, dic
     """
     found: dict[str, dict[str, list[Message]]] = {}
     for key in store.list(INBOX if workflow_id is None else inbox_of(workflow_id)):
-        message = Message(*names_in(key))
+        names = names_in(key)
+        if len(names) != 3:  # no message: something else that somebody put there
+            continue
+        message = Message(*names)
         found.setdefault(message.workflow_id, {}).setdefault(message.event, []).append(message)
     return found
 

@@ -166,7 +166,7 @@ def blobs_of(workflow_id: str) -> str:
 
 def blob_key(workflow_id: str, attempt: str, index: int = 0) -> str:
     """A payload of an attempt, too large for the journal."""
-    return f"{BLOBS}{escape(workflow_id)}/{attempt}-{index}"
+    return f"{blobs_of(workflow_id)}{attempt}-{index}"
 
 
 def archive_key(journal_id: str) -> str:

@@ -206,16 +206,7 @@ class Deleted:
 
 JournalRecord: TypeAlias = Opened | Adopted | Retired
 WorkflowRecord: TypeAlias = (
-    Submission
-    | Outcome
-    | Intent
-    | UndoRecord
-    | Settlement
-    | TimerArmed
-    | End
-    | Attention
-    | Released
-    | Deleted
+    Submission | Outcome | Intent | UndoRecord | Settlement | TimerArmed | End | Attention | Released | Deleted
 )
 Record: TypeAlias = JournalRecord | WorkflowRecord
 
@@ -227,6 +218,7 @@ for _class in (
     _KINDS[_class.kind] = (_class, attrgetter(*(n for n in _names if n != "payload")), "payload" in _names)
 
 _HEAD = struct.Struct("<BI")
+_scan = json.JSONDecoder().scan_once  # type: ignore[attr-defined]  # no BOM, no leading blanks: half the time
 _dumps = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 _quote = json.encoder.encode_basestring_ascii
 
@@ -275,7 +267,7 @@ def decode(data: memoryview) -> Record:
         if found is None:
             raise UnsupportedFormatError("a journal record", kind, max(_KINDS))
         made, _, has_payload = found
-        fields = json.loads(bytes(data[_HEAD.size : _HEAD.size + length]))
+        fields = _scan(str(data[_HEAD.size : _HEAD.size + length], "utf-8"), 0)[0]
         if has_payload:
             described = fields.pop()
             if described is not None:
@@ -286,7 +278,7 @@ def decode(data: memoryview) -> Record:
                 fields.append(None)
         record: Record = made(*(tuple(f) if type(f) is list else f for f in fields))
         return record
-    except (struct.error, ValueError, TypeError, IndexError) as error:
+    except (struct.error, ValueError, TypeError, IndexError, StopIteration) as error:
         if isinstance(error, UnsupportedFormatError):
             raise
         raise CorruptCheckpointError("journal record", f"not readable ({error})") from error

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import attrs
 
-from exoflow.journal.claims import Claim, highest_claim
+from exoflow.journal.claims import Claim, highest_claim, read_claim
 from exoflow.journal.ends import SUMMARY
-from exoflow.journal.layout import CLAIMS, names_in
+from exoflow.journal.layout import CLAIMS, epoch_of, names_in
 from exoflow.journal.liveness import is_live
 from exoflow.journal.reader import JournalContents, JournalEnd, Selection, find_end, read_journal
 from exoflow.journal.records import Adopted, Opened, Retired, WorkflowRecord
@@ -45,7 +45,7 @@ class Shelf:
         self._ends: dict[str, JournalEnd] = {}
         self._books: dict[str, Book] = {}
         self._claims: dict[str, Claim | None] = {}
-        self._claimed: set[str] | None = None
+        self._claimed: dict[str, int] | None = None
         self._live: dict[str, bool] = {}
 
     def end(self, journal_id: str) -> JournalEnd:
@@ -66,14 +66,20 @@ class Shelf:
     def claim(self, workflow_id: str) -> Claim | None:
         """Return the claim of a workflow id that counts."""
         if workflow_id not in self._claims:
-            if self._claimed is not None and workflow_id not in self._claimed:
-                return None
-            self._claims[workflow_id] = highest_claim(self.store, workflow_id)
+            if self._claimed is None:
+                self._claims[workflow_id] = highest_claim(self.store, workflow_id)
+            else:
+                epoch = self._claimed.get(workflow_id)
+                found = None if epoch is None else read_claim(self.store, workflow_id, epoch)
+                if epoch is not None and found is None:  # collected since; a higher one may be there
+                    found = highest_claim(self.store, workflow_id)
+                self._claims[workflow_id] = found
         return self._claims[workflow_id]
 
     def list_claims(self) -> None:
         """Learn with one listing which ids have claims, before asking for many."""
-        self._claimed = {names_in(key)[0] for key in self.store.list(CLAIMS)}
+        # Ascending, so the last of an id is its highest.
+        self._claimed = {names_in(key)[0]: epoch_of(key) for key in self.store.list(CLAIMS)}
 
     def is_live(self, journal_id: str, now: float) -> bool:
         """Whether a journal's writer seems to be alive."""

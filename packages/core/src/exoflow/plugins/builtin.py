@@ -1,6 +1,7 @@
 """Core's own plugin: what every installation of ExoFlow has."""
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from exoflow.plugins import hookimpl
@@ -9,7 +10,15 @@ if TYPE_CHECKING:
     from exoflow.executors.contract import Executor, Services
     from exoflow.failures.injectors import FailureSpec
     from exoflow.failures.points import Injector
-    from exoflow.plugins.hookspecs import CodecFactory, CommandFactory, ExecutorFactory, InjectorFactory, StoreOpener
+    from exoflow.plugins.hookspecs import (
+        CodecFactory,
+        CommandFactory,
+        ExecutorFactory,
+        InjectorFactory,
+        ObserverFactory,
+        StoreOpener,
+    )
+    from exoflow.plugins.observing import Observer
     from exoflow.stores.contract import ObjectStore
     from exoflow.values import Codec
 
@@ -32,14 +41,20 @@ def exoflow_executors() -> "Mapping[str, ExecutorFactory]":
 
 @hookimpl
 def exoflow_codecs() -> "Mapping[str, CodecFactory]":
-    """Pickle, protocol 5."""
-    return {"pickle": _make_pickle}
+    """Pickle, protocol 5; JSON, for values that other programs are to read."""
+    return {"json": _make_json, "pickle": _make_pickle}
 
 
 @hookimpl
 def exoflow_failure_injectors() -> "Mapping[str, InjectorFactory]":
     """The actions of `exoflow.failures.injectors`."""
     return dict.fromkeys(_ACTIONS, _make_injector)
+
+
+@hookimpl
+def exoflow_observers() -> "Sequence[ObserverFactory]":
+    """Spans for OpenTelemetry, where the application traces."""
+    return [opentelemetry]
 
 
 @hookimpl
@@ -54,6 +69,21 @@ def _make_injector(spec: "FailureSpec") -> "Injector":
     from exoflow.failures.injectors import make
 
     return make(spec)
+
+
+def opentelemetry() -> "Observer | None":
+    """Return an observer that makes spans, if the application has configured tracing."""
+    if "opentelemetry.trace" not in sys.modules:  # whoever configured it has imported it; nobody else is to pay for it
+        return None
+    from exoflow.plugins.tracing import observe_with_spans
+
+    return observe_with_spans()
+
+
+def _make_json() -> "Codec":
+    from exoflow.codecs import JsonCodec
+
+    return JsonCodec()
 
 
 def _make_pickle() -> "Codec":

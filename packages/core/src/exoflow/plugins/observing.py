@@ -16,10 +16,14 @@ class Moment(StrEnum):
     TASK_LOADED = "task_loaded"
     """Recovery found its outcome in the store; it does not run."""
     TASK_STARTED = "task_started"
+    """The first attempt of a task that is known of."""
     TASK_FINISHED = "task_finished"
     TASK_COMMITTED = "task_committed"
     TASK_FAILED = "task_failed"
+    """An attempt failed; another may follow."""
     TASK_RETRIED = "task_retried"
+    """A further attempt starts, told instead of TASK_STARTED: after a failure, or after a crash that left a trace of
+    an earlier one."""
     TASK_UNDONE = "task_undone"
 
 

@@ -127,8 +127,11 @@ class _Planner:
         continuations: Mapping[str, Dag],
         live: frozenset[str],
         nodes: dict[str, PlanNode],
+        *,
+        code_matters: bool = True,
     ) -> None:
         self.dag, self.history, self.continuations, self.live, self.nodes = dag, history, continuations, live, nodes
+        self.code_matters = code_matters
         self.rerun: dict[str, None] = {}
         self.changed: set[str] = set()
         self.gone: set[str] = set()
@@ -140,6 +143,10 @@ class _Planner:
         self.code_changed: dict[str, None] = {}
 
     def plan(self) -> RecoveryPlan:
+        self._cut()
+        return self._finish()
+
+    def _cut(self) -> None:
         history, nodes = self.history, self.nodes
         for node in nodes.values():
             if node.parent is not None:
@@ -155,9 +162,13 @@ class _Planner:
         for task_id, incarnation in history.current.items():
             if task_id not in nodes or task_id in self.gone:
                 continue
-            for read in history.outcomes[incarnation].reads:
+            outcome = history.outcomes[incarnation]
+            for read in outcome.reads:
                 if history.current.get(task_of.get(read, "")) != read:
                     self._mark(task_id, changed=True)
+            if history.end is None and outcome.attempt in history.undone and outcome.what in ("value", "continuation"):
+                # It was superseded once, and taken back. That code changed back since does not bring it back.
+                self._mark(task_id, changed=False)
         for task_id in nodes:
             if task_id not in self.gone and task_id not in history.current:
                 self._mark(task_id, changed=False)
@@ -165,7 +176,6 @@ class _Planner:
         if result not in self.rerun and not self._has_value(result):
             self._mark(result, changed=False)
         self._spread()
-        return self._finish()
 
     # --- the three sets -----------------------------------------------------------------------------------------
 
@@ -187,7 +197,7 @@ class _Planner:
         task = self.nodes[task_id].spec.task
         if not self.nodes[task_id].deterministic or outcome.what in ("caught", "error", "message"):
             return True
-        if outcome.fingerprint != task.fingerprint:
+        if self.code_matters and outcome.fingerprint != task.fingerprint:
             self.code_changed[task_id] = None
             return True
         return False
@@ -205,7 +215,8 @@ class _Planner:
                     self._vanish(incarnation)
                 continue
             node = self.nodes[task_id]
-            for before in (*node.deps, *node.committed_deps, *node.order_deps):
+            effects = [t for t in node.order_deps if self.nodes[t].spec.task.policy.effects is not Effects.NONE]
+            for before in (*node.deps, *node.committed_deps, *effects):
                 provider = self._provider(before)
                 if provider not in self.rerun and not self._has_value(provider):
                     self._mark(provider, changed=False)
@@ -255,7 +266,7 @@ class _Planner:
             elif (
                 effects is Effects.ONCE
                 and intent.attempt not in history.settled
-                and (intent.attempt not in ended_by or intent.task_id in self.rerun)
+                and (intent.attempt not in ended_by or (intent.task_id in self.rerun and history.end is None))
             ):
                 resolve.append(intent)
         endangered = self._endangered()
@@ -276,24 +287,60 @@ class _Planner:
         return self.history.current.get(outcome.task_id) == outcome.incarnation
 
     def _endangered(self) -> tuple[str, ...]:
-        """Effects that happened, or may have begun, on a value that only changed code can make again."""
-        history, nodes = self.history, self.nodes
-        found: dict[str, None] = {}
-        for task_id in (*self.changed, *(t for t in self.gone if t in history.current)):
-            if nodes[task_id].spec.task.policy.effects in (Effects.IDEMPOTENT, Effects.ONCE):
-                outcome = history.outcomes[history.current[task_id]]
-                # A completed effect whose value alone is lost runs again with its key: nothing it read has changed.
-                orphan = any(not self._stands(read) for read in outcome.reads)
-                if outcome.completed and (orphan or task_id in self.gone):
-                    found[task_id] = None
+        """Effects that happened, or may have begun, on what only the code of before would make again.
+
+        Found by comparison with the cut that there would be had the code not changed.
+        """
         self._unrecorded_code_changes()
-        suspects = set(self.code_changed)
-        if suspects:
-            for task_id in self.rerun:
-                effects = nodes[task_id].spec.task.policy.effects
-                if effects in (Effects.IDEMPOTENT, Effects.ONCE) and self._may_have_begun_on(task_id, suspects):
-                    found[task_id] = None
-        return tuple(found)
+        if not self.code_changed:
+            return ()
+        blind = _Planner(self.dag, self.history, self.continuations, self.live, self.nodes, code_matters=False)
+        blind._cut()
+        return tuple(t for t in self.nodes if t not in blind.gone and self._has_acted_on_old_code(t, blind))
+
+    def _has_acted_on_old_code(self, task_id: str, blind: "_Planner") -> bool:
+        history, spec = self.history, self.nodes[task_id].spec
+        effects = spec.task.policy.effects
+        if effects not in (Effects.IDEMPOTENT, Effects.ONCE) and spec.kind != "event":  # a message is taken for good
+            return False
+        if task_id in history.current:
+            told = [history.outcomes[history.current[task_id]].reads]
+        elif effects is Effects.ONCE:  # it would have logged an intent
+            told = [
+                i.reads for i in history.intents.values() if i.task_id == task_id and i.attempt not in history.settled
+            ]
+        elif effects is Effects.IDEMPOTENT:
+            return self._may_have_begun_on_old_code(task_id, blind)
+        else:
+            return False
+        return any(
+            all(blind._stands(read) for read in reads)
+            and (task_id in self.gone or not all(self._stands(read) for read in reads))
+            for reads in told
+        )
+
+    def _may_have_begun_on_old_code(self, effect: str, blind: "_Planner") -> bool:
+        """An effect begins only on settled inputs: had it begun, all nondeterminism before it would be recorded."""
+        touched = False
+        stack, seen = [effect], set[str]()
+        while stack:
+            task_id = stack.pop()
+            if task_id in seen:
+                continue
+            seen.add(task_id)
+            node, incarnation = self.nodes[task_id], self.history.current.get(task_id)
+            if incarnation is not None:
+                if not blind._stands(incarnation):
+                    return False
+                touched = touched or not self._stands(incarnation)
+                continue
+            if task_id != effect and not node.deterministic:
+                return False
+            touched = (
+                touched or task_id in self.code_changed or (node.parent is not None and not self._stands(node.parent))
+            )
+            stack.extend([blind._provider(before) for before in (*node.deps, *node.committed_deps)])
+        return touched
 
     def _stands(self, incarnation: str) -> bool:
         outcome = self.history.outcomes.get(incarnation)
@@ -305,34 +352,15 @@ class _Planner:
         )
 
     def _unrecorded_code_changes(self) -> None:
-        """A deterministic task without any record may have run all the same, with the code of the submission."""
+        """A deterministic task without any record may have run all the same, with the code its DAG was stored with."""
         submission = self.history.submission
         if submission is None:
             return
         for task_id in self.rerun:
-            task: Any = self.nodes[task_id].spec.task
+            spec = self.nodes[task_id].spec
+            task: Any = spec.task
             if task_id in self.history.current or task.kind != "task" or not self.nodes[task_id].deterministic:
                 continue
-            known = submission.fingerprints.get(task.qualified_name)
+            known = spec.code or submission.fingerprints.get(task.qualified_name)
             if known is not None and known != task.fingerprint:
                 self.code_changed[task_id] = None
-
-    def _may_have_begun_on(self, effect: str, suspects: set[str]) -> bool:
-        """An effect begins only on settled inputs: had it begun, all nondeterminism before it would be recorded."""
-        if self.nodes[effect].spec.task.policy.effects is Effects.ONCE and not any(
-            i.task_id == effect and i.attempt not in self.history.settled for i in self.history.intents.values()
-        ):
-            return False  # it would have logged an intent
-        touched = False
-        stack, seen = list(self.nodes[effect].deps), set[str]()
-        while stack:
-            task_id = self._provider(stack.pop())
-            if task_id in seen or task_id not in self.rerun:
-                continue
-            seen.add(task_id)
-            node = self.nodes[task_id]
-            if not node.deterministic:
-                return False
-            touched = touched or task_id in suspects
-            stack.extend(node.deps)
-        return touched

@@ -5,9 +5,11 @@ that the old value would come out again. Formatting, comments, docstrings and de
 """
 
 import ast
+import contextlib
 import hashlib
 import inspect
 import textwrap
+import threading
 from types import CodeType
 from typing import Any
 
@@ -24,7 +26,7 @@ def fingerprint(function: Any, version: str | None) -> str:
     if version is not None:
         return f"v:{version}"
     try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
+        tree = _parse(textwrap.dedent(inspect.getsource(function))).body[0]
     except (OSError, TypeError, SyntaxError, IndexError):
         return _of_code(function)
     if isinstance(tree, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
@@ -33,6 +35,18 @@ def fingerprint(function: Any, version: str | None) -> str:
         if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
             tree.body = tree.body[1:]
     return "s:" + hashlib.blake2b(ast.dump(tree).encode(), digest_size=8).hexdigest()
+
+
+def _parse(source: str) -> ast.Module:
+    # Up to 3.11 the parser counts its recursion for all threads together, and raises where two of them meet. A fallback
+    # here would be another fingerprint, and look like changed code.
+    for _ in range(100):
+        with _parsing, contextlib.suppress(SystemError):
+            return ast.parse(source)
+    return ast.parse(source)
+
+
+_parsing = threading.Lock()
 
 
 def _of_code(function: Any) -> str:

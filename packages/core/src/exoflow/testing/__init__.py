@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from exoflow.testing.codecs import CodecContract
     from exoflow.testing.executors import ExecutorContract
     from exoflow.testing.faults import At, Chances, Delay, FaultyStore, LoseAnswer, Refuse, Scheduled, StaleList, Tear
     from exoflow.testing.stores import ObjectStoreContract
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "At",
     "Chances",
+    "CodecContract",
     "Delay",
     "ExecutorContract",
     "FaultyStore",
@@ -31,6 +33,7 @@ __all__ = [
 _HOMES = {
     "At": "faults",
     "Chances": "faults",
+    "CodecContract": "codecs",
     "Delay": "faults",
     "ExecutorContract": "executors",
     "FaultyStore": "faults",
@@ -45,7 +48,9 @@ _HOMES = {
 
 # Under pytest the asserts of the suites show their values. Without it they are not run, and it is not imported.
 if "pytest" in sys.modules:
-    sys.modules["pytest"].register_assert_rewrite("exoflow.testing.executors", "exoflow.testing.stores")
+    sys.modules["pytest"].register_assert_rewrite(
+        "exoflow.testing.codecs", "exoflow.testing.executors", "exoflow.testing.stores"
+    )
 
 
 def __getattr__(name: str) -> Any:
