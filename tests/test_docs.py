@@ -9,8 +9,8 @@ In each page of `docs/` and in the README, in order, in a folder of its own:
   shows that it was killed, or asks for ``$?``.
 
 Three dots stand for anything. Times, durations, sizes, process and journal ids are not compared, and progress, which is
-shown on slow machines only, is left out. Three things are left alone: blocks without a language or in another one, blocks behind ``<!-- not run: reason -->``, and the pages that
-other tests hold to the code.
+shown on slow machines only, is left out. Three things are left alone: blocks without a language or in another one,
+blocks behind ``<!-- not run: reason -->``, and the pages that other tests hold to the code.
 """
 
 import json
@@ -23,6 +23,13 @@ from pathlib import Path
 
 import attrs
 import pytest
+
+import exoflow
+from exoflow.cli.commands import CORE_COMMANDS, load
+from exoflow.cli.exits import Exit
+from exoflow.failures.injectors import ACTIONS
+from exoflow.failures.points import FailurePoint
+from exoflow.journal import records
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -144,7 +151,9 @@ class Reader:
             if block.language == "python":
                 self.run_python(block.body, where)
             elif block.language == "text":
-                assert self.printed is not None, f"{where}: text without python code before it that could have printed it"
+                assert self.printed is not None, (
+                    f"{where}: text without python code before it that could have printed it"
+                )
                 code, printed = self.printed
                 assert_shown(block.body, printed, f"{where}, below {code},")
                 self.printed = None
@@ -212,3 +221,53 @@ def test_a_page_does_what_it_shows(page: Path, tmp_path: Path):
         reader.read()
     finally:
         reader.close()
+
+
+# --- reference pages name everything there is ----------------------------------------------------------------------------
+
+
+def words_of(page: str) -> set[str]:
+    """What a page of the reference shows as code."""
+    text = (DOCS / "reference" / page).read_text()
+    return {word for code in re.findall(r"`([^`\n]+)`", text) for word in re.split(r"[\s,]+", code)}
+
+
+@pytest.mark.parametrize("word", CORE_COMMANDS)
+def test_the_reference_names_a_command_with_its_options(word: str):
+    words = words_of("command.md")
+    assert word in words
+    for parameter in load(word).params:
+        if parameter.param_type_name == "option":
+            assert set(parameter.opts) <= words
+
+
+def test_the_reference_names_the_exit_codes():
+    rows = re.findall(r"^\| (\d+) \|", (DOCS / "reference" / "command.md").read_text(), re.MULTILINE)
+    assert [int(code) for code in rows] == sorted(Exit)
+
+
+def test_the_reference_names_the_environment_variables():
+    sources = "".join(path.read_text() for path in ROOT.glob("packages/*/src/**/*.py"))
+    assert set(re.findall(r"\bEXOFLOW_[A-Z_]+\b", sources)) <= words_of("configuration.md")
+
+
+def test_the_reference_names_the_options_of_a_task():
+    fields = set(attrs.fields_dict(exoflow.TaskPolicy)) - {"undo"}
+    assert fields | {"rollback", "task_id", "after", "wait_until_committed"} <= words_of("configuration.md")
+
+
+def test_the_reference_names_the_records_of_a_journal_with_their_fields():
+    rows = re.findall(r"^\| (\d+) \| `(\w+)` \| (.*) \|$", (DOCS / "reference" / "store-format.md").read_text(), re.M)
+    shown = {int(kind): (name, re.findall(r"`(\w+)`", fields)) for kind, name, fields in rows}
+    there_are = {
+        made.kind: (made.__name__, [name for name in attrs.fields_dict(made) if name != "payload"])
+        for made in map(vars(records).get, records.__all__)
+        if hasattr(made, "kind")
+    }
+    assert shown == there_are
+
+
+def test_the_reference_names_the_failure_points():
+    text = (DOCS / "how-to" / "test-with-failures.md").read_text()
+    assert {str(point) for point in FailurePoint} <= set(re.findall(r"`(\w+)`", text))
+    assert set(ACTIONS) <= set(re.findall(r"`(\w+)[^`]*`", text))

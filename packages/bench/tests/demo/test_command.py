@@ -69,7 +69,7 @@ def test_it_runs_in_processes_too_and_leaves_what_it_is_told_to_leave(demo, tmp_
     [look] = [line.removeprefix("look into it: exoflow ") for line in run.stdout.splitlines() if "look into it" in line]
     shown = CliRunner().invoke(cli, [*look.split(), "--json"])
     assert shown.exit_code == 0, shown.output
-    assert "\"succeeded\"" in shown.stdout
+    assert '"succeeded"' in shown.stdout
 
 
 def test_a_kill_that_does_not_come_is_no_success(demo, tmp_path):

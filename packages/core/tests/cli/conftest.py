@@ -12,7 +12,7 @@ from exoflow.cli.main import cli
 from exoflow.errors import WorkflowNotFoundError
 from exoflow.plugins import hookimpl, manager
 from exoflow.plugins.observing import Happening, Moment
-from exoflow.status import TaskInfo, TaskState, WorkflowDetail, WorkflowInfo, WorkflowStatus
+from exoflow.states import TaskInfo, TaskState, WorkflowDetail, WorkflowInfo, WorkflowStatus
 
 
 @attrs.define
@@ -193,3 +193,9 @@ def hello():
         click.echo("hello")
 
     return command
+
+
+@pytest.fixture(autouse=True)
+def wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is asked of the output must not depend on how wide the terminal of whoever runs the tests is."""
+    monkeypatch.setenv("COLUMNS", "200")

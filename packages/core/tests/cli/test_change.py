@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from exoflow.status import WorkflowStatus
+from exoflow.states import WorkflowStatus
 
 
 @pytest.mark.parametrize(

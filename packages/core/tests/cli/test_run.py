@@ -6,7 +6,7 @@ import pytest
 
 from exoflow.errors import NeedsAttentionError, TaskFailedError, UnavailableError
 from exoflow.graph.node import Node
-from exoflow.status import WorkflowStatus
+from exoflow.states import WorkflowStatus
 
 TRIP = """
 from exoflow.tasks.task import task

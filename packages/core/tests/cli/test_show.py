@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from exoflow.status import TaskState, WorkflowStatus
+from exoflow.states import TaskState, WorkflowStatus
 
 
 def test_workflows_are_listed_newest_first(run, engine, info):

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from exoflow.failures.points import FailurePoint, SimulatedCrash
-from exoflow.journal import adoption, claims, records
+from exoflow.journal import adoption, records
 from exoflow.journal.creation import Patience
 from exoflow.journal.layout import new_journal_id
 from exoflow.journal.ownership import look_up
@@ -119,9 +120,13 @@ class Controller:
     def adopt(self, journal_id: str, wanted: Callable[[str], bool] = lambda workflow_id: True) -> Any:
         return adoption.adopt(self.store, self.writer, journal_id, wanted, self.world.now)
 
-    def retire(self, *, live_left: bool = True) -> None:
+    def retire(self, *, live_left: bool = False) -> None:
         self.writer.retire(self.world.now, live_left=live_left)
         self.gone = True
+
+    def close(self) -> None:
+        """Stop in good order while workflows have not ended."""
+        self.retire(live_left=True)
 
     def crash(self) -> None:
         """Die, and be silent for long enough to be found dead."""
@@ -204,8 +209,6 @@ def mortal(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Wor
 @pytest.fixture
 def make() -> Any:
     """What tests make things with: this module."""
-    import sys
-
     return sys.modules[__name__]
 
 
@@ -238,4 +241,4 @@ def everything_of(store: ObjectStore) -> dict[str, Buffer]:
     return {key: bytes(store.read(key)) for key in store.list("")}
 
 
-__all__ = ["FaultyStore", "Refuse", "claims"]
+__all__ = ["FaultyStore", "Refuse"]

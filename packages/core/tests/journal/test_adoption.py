@@ -127,6 +127,18 @@ def test_a_retired_controllers_workflows_move_by_claim_without_a_seal(world: Wor
     assert third.acquire(mine).records == third.outcome_before
 
 
+def test_a_controller_that_closed_with_work_left_is_taken_over_at_once(world: World) -> None:
+    first, second = world.controller(), world.controller()
+    mine = first.submit("order")
+    first.outcome(mine, "a")
+    expected = world.history(mine)
+    first.close()
+
+    assert second.acquire(mine).records == expected
+    assert second.acquire(mine).epoch == 1
+    assert world.owner(mine) == second.id
+
+
 def test_an_heir_that_died_before_writing_anything_leaves_both_journals_to_the_next(world: World) -> None:
     first, second, third = world.controller(), world.controller(), world.controller()
     mine, theirs = first.submit(), second.submit()
@@ -446,16 +458,16 @@ def many(controller: Controller, wanted: Callable[[str], bool] = lambda workflow
 
 
 def test_a_start_takes_all_that_nobody_runs_and_nothing_else(world: World, make: Make) -> None:
-    dead, retired, heir, alive, starter = (world.controller() for _ in range(5))
-    mine = [dead.submit(), dead.submit("named/dead"), retired.submit(), retired.submit("named/retired"), dead.submit()]
+    dead, closed, heir, alive, starter = (world.controller() for _ in range(5))
+    mine = [dead.submit(), dead.submit("named/dead"), closed.submit(), closed.submit("named/closed"), dead.submit()]
     for workflow_id in mine:
-        owner = retired if workflow_id in mine[2:4] else dead
+        owner = closed if workflow_id in mine[2:4] else dead
         owner.outcome(workflow_id, "a")
-    for controller in (dead, retired, alive):
+    for controller in (dead, closed, alive):
         controller.end(controller.submit())
     running = alive.submit()
-    retired.append(make.submission("unclaimed"))
-    retired.retire()
+    closed.append(make.submission("unclaimed"))
+    closed.close()
     dead.crash()
     heir.adopt(dead.id, lambda workflow_id: workflow_id == mine[0])
     expected = {workflow_id: world.history(workflow_id) for workflow_id in mine[1:]}
@@ -473,6 +485,14 @@ def test_a_start_takes_all_that_nobody_runs_and_nothing_else(world: World, make:
     assert many(starter) == {}
 
 
+def test_a_start_does_not_disturb_a_controller_that_is_just_opening_its_journal(world: World) -> None:
+    starter = world.controller()
+    world.store.create(open_key("j0123456789abcde"), b"{}")
+
+    assert many(starter) == {}
+    assert find_end(world.store, "j0123456789abcde").number == 0
+
+
 def test_a_start_leaves_what_is_not_wanted_to_others(world: World) -> None:
     dead, first, second = world.controller(), world.controller(), world.controller()
     a, b = dead.submit(), dead.submit()
@@ -483,10 +503,10 @@ def test_a_start_leaves_what_is_not_wanted_to_others(world: World) -> None:
 
 
 def test_of_many_that_start_at_once_each_workflow_gets_one(world: World, together: Callable[..., list[Any]]) -> None:
-    dead, retired = world.controller(), world.controller()
-    ids = [dead.submit() for _ in range(5)] + [retired.submit(f"w{n}") for n in range(5)]
+    dead, closed = world.controller(), world.controller()
+    ids = [dead.submit() for _ in range(5)] + [closed.submit(f"w{n}") for n in range(5)]
     starters = [world.controller() for _ in range(3)]
-    retired.retire()
+    closed.close()
     dead.crash()
 
     answers = together([lambda s=s: many(s) for s in starters])
@@ -512,7 +532,7 @@ def test_a_damaged_journal_keeps_no_other_from_being_taken(world: World, caplog:
     assert damaged.id in caplog.text
 
 
-@pytest.mark.parametrize("ending", ["crash", "retire"])
+@pytest.mark.parametrize("ending", ["crash", "close", "given up"])
 def test_a_start_that_dies_anywhere_leaves_everything_to_the_next(mortal: Any, ending: str, make: Make) -> None:
     world, done = mortal
     struck, number = True, 0
@@ -523,7 +543,11 @@ def test_a_start_that_dies_anywhere_leaves_everything_to_the_next(mortal: Any, e
         for workflow_id in ids:
             first.outcome(workflow_id, "a")
         expected = {workflow_id: world.history(workflow_id) for workflow_id in ids}
-        getattr(first, ending)()
+        if ending == "given up":
+            first.crash()
+            assert world.controller().adopt(first.id, lambda workflow_id: False) == {}
+        else:
+            getattr(first, ending)()
         plan = make.CrashAt(10**9, done=done)
         dying = world.controller(make.FaultyStore(world.store, plan))
         plan.number = plan.changes + number
@@ -538,14 +562,14 @@ def test_a_start_that_dies_anywhere_leaves_everything_to_the_next(mortal: Any, e
         assert {workflow_id: acquired.records for workflow_id, acquired in many(heir).items()} == expected
         for workflow_id in ids:
             heir.end(workflow_id)
-        heir.retire(live_left=False)
+        heir.retire()
     assert number > 2
 
 
 # --- racing ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("ending", ["crash", "retire"])
+@pytest.mark.parametrize("ending", ["crash", "close", "retire"])
 def test_of_many_that_acquire_at_once_exactly_one_succeeds(
     world: World, ending: str, together: Callable[..., list[Any]]
 ) -> None:

@@ -38,7 +38,7 @@ def finish(world: Any, controller: Any, workflow_id: str) -> None:
 def test_nothing_young_is_touched(world: Any) -> None:
     first = world.controller()
     finish(world, first, first.submit())
-    first.retire(live_left=False)
+    first.retire()
     before = world.objects()
 
     collect(world.store, world.now + DAY, 30 * DAY, archive_after_s=2 * DAY)
@@ -50,7 +50,7 @@ def test_an_archived_workflow_keeps_its_result_and_nothing_else(world: Any) -> N
     first, second = world.controller(), world.controller()
     mine = first.submit("order")
     finish(world, first, mine)
-    first.retire(live_left=False)
+    first.retire()
 
     report = collect(world.store, world.now + 3 * DAY, 30 * DAY, archive_after_s=2 * DAY)
 
@@ -71,7 +71,7 @@ def test_a_forgotten_workflow_leaves_a_seal_and_its_id_is_free(world: Any) -> No
     finish(world, first, mine)
     finish(world, first, auto)
     inbox.send(world.store, mine, "late", "m", b"")
-    first.retire(live_left=False)
+    first.retire()
 
     report = collect(world.store, world.now + 31 * DAY, 30 * DAY)
 
@@ -106,7 +106,7 @@ def test_a_writer_that_wakes_after_its_journal_was_collected_is_still_fenced(wor
     first.end(mine)
     first.sleep()
     second.adopt(first.id)
-    second.retire(live_left=False)
+    second.retire()
     for days in (31, 62, 93):
         collect(world.store, world.now + days * DAY, 30 * DAY)
     assert not read_journal(world.store, first.id).records
@@ -161,7 +161,7 @@ def test_the_journals_before_the_last_go_and_the_workflow_goes_on(world: Any, en
     assert {w: last.acquire(w).records for w in (mine, named)} == expected
     last.end(mine)
     last.end(named)
-    last.retire(live_left=False)
+    last.retire()
     collect(world.store, world.now + 200 * DAY, 30 * DAY)
     assert set(world.objects()) == {
         key for j in [*chain, last.id] for key in list(world.store.list(segments_of(j)))[-1:]
@@ -205,7 +205,7 @@ def test_a_deleted_workflows_tombstone_stays_as_long_as_its_id_is_remembered(wor
     first.end(mine)
     world.now += 20 * DAY
     delete(world.store, first.writer, mine, world.now)
-    first.retire(live_left=False)
+    first.retire()
 
     collect(world.store, world.now + 20 * DAY, 30 * DAY)
     assert len(world.objects(CLAIMS)) == 2
@@ -221,7 +221,7 @@ def test_blobs_a_fork_shares_stay_until_the_fork_is_forgotten(world: Any) -> Non
     finish(world, first, parent)
     pin(world.store, parent, fork)
     first.end(fork)
-    first.retire(live_left=False)
+    first.retire()
     shared = world.objects(BLOBS)
 
     collect(world.store, world.now + 3 * DAY, 30 * DAY, archive_after_s=DAY)
@@ -229,7 +229,7 @@ def test_blobs_a_fork_shares_stay_until_the_fork_is_forgotten(world: Any) -> Non
 
     second = world.controller()
     delete(world.store, second.writer, fork, world.now)
-    second.retire(live_left=False)
+    second.retire()
     collect(world.store, world.now + 3 * DAY, 30 * DAY, archive_after_s=DAY)
     assert len(world.objects(BLOBS)) == 1
     collect(world.store, world.now + 99 * DAY, 30 * DAY)
@@ -267,7 +267,7 @@ def test_a_damaged_journal_is_left_alone_and_the_others_collected(world: Any, ca
     first, second = world.controller(), world.controller()
     for controller in (first, second):
         controller.end(controller.submit())
-        controller.retire(live_left=False)
+        controller.retire()
     key = segment_key(first.id, 1)
     damaged = bytearray(world.store.read(key))
     damaged[30] ^= 1
@@ -288,7 +288,7 @@ def test_the_archive_that_says_how_much_of_another_journal_counts_outlives_it(wo
     second.adopt(first.id, lambda workflow_id: False)
     with pytest.raises(FencedError):
         first.end(left)
-    second.retire(live_left=False)
+    second.retire()
 
     for days in (99, 199):
         collect(world.store, world.now + days * DAY, 30 * DAY)
@@ -303,7 +303,7 @@ def test_a_forgotten_workflow_does_not_come_back_from_the_journal_it_began_in(wo
     first.retire()
     second.acquire(mine)
     second.end(mine)
-    second.retire(live_left=False)
+    second.retire()
 
     collect(world.store, world.now + 99 * DAY, 30 * DAY)
 
@@ -311,7 +311,7 @@ def test_a_forgotten_workflow_does_not_come_back_from_the_journal_it_began_in(wo
     assert third.acquire(mine).finished
     third.acquire(left)
     third.end(left)
-    third.retire(live_left=False)
+    third.retire()
     for days in (99, 199):
         collect(world.store, world.now + days * DAY, 30 * DAY)
     for workflow_id in (mine, left):
@@ -324,7 +324,7 @@ def test_an_id_used_again_while_its_old_use_is_forgotten_keeps_its_claim(world: 
     first, second = world.controller(), world.controller()
     first.submit("order")
     first.end("order")
-    first.retire(live_left=False)
+    first.retire()
     listing, done = world.store.list, []
 
     def quick(prefix: str) -> Any:

@@ -44,7 +44,7 @@ def test_archived_workflows_are_listed_like_others(world: Any, make: Any) -> Non
     first = world.controller()
     ended = first.submit("order")
     first.end(ended, "failed")
-    first.retire(live_left=False)
+    first.retire()
     before = summaries(world)
 
     garbage.collect(world.store, world.now, 1e9, archive_after_s=0.0)

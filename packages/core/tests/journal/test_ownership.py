@@ -161,12 +161,25 @@ class Controllers(hs.RuleBasedStateMachine):
         self.awake.remove(controller)
         controller.crash()
 
-    @hs.rule(draw=st.integers(0, 99))
+    @hs.rule(draw=st.integers(0, 99), live_left=st.booleans())
     @hs.precondition(lambda self: self.awake)
-    def a_controller_retires(self, draw: int) -> None:
+    def a_controller_retires(self, draw: int, live_left: bool) -> None:
         controller = self.pick(draw, self.awake)
         self.awake.remove(controller)
-        controller.retire()
+        controller.retire(live_left=live_left)
+
+    @hs.rule(who=st.integers(0, 99))
+    @hs.precondition(lambda self: self.awake)
+    def somebody_acquires_all(self, who: int) -> None:
+        controller = self.pick(who, self.awake)
+        for workflow_id, acquired in adoption.acquire_many(self.world.store, controller.writer, self.world.now).items():
+            [workflow] = [workflow for workflow in self.workflows if workflow.id == workflow_id]
+            assert not workflow.deleted
+            assert not workflow.ended
+            assert workflow.holder not in self.awake
+            assert [r.task_id for r in acquired.records if isinstance(r, records.Outcome)] == workflow.tasks
+            self.lost(workflow.holder)
+            workflow.holder = controller
 
     @hs.rule(draw=st.integers(0, 99))
     @hs.precondition(lambda self: self.awake)

@@ -59,7 +59,7 @@ def distribution(tmp_path, monkeypatch):
 def test_core_brings_its_stores_executors_codecs_and_failures_without_being_installed(manager):
     assert set(manager.object_stores()) == {"memory"}
     assert set(manager.executors()) == {"inline", "process", "thread"}
-    assert set(manager.codecs()) == {"pickle"}
+    assert set(manager.codecs()) == {"json", "pickle"}
     assert set(manager.failure_injectors()) == {"cluster_crash", "crash", "delay", "kill", "raise", "task_crash"}
 
 
@@ -167,7 +167,7 @@ def test_a_codec_is_made_once(manager):
 
 
 def test_an_unknown_codec_is_an_error_that_lists_those_there_are(manager):
-    with pytest.raises(UnknownOptionError, match=r"no codec is called 'arrow' \(installed: pickle\)"):
+    with pytest.raises(UnknownOptionError, match=r"no codec is called 'arrow' \(installed: json, pickle\)"):
         manager.make_codec("arrow")
 
 

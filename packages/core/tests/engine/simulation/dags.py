@@ -142,7 +142,6 @@ def of_version(dag: Dag, versions: dict[str, str]) -> Dag:
     for spec in dag.nodes:
         version = versions.get(spec.task.name)
         made = spec.task if version is None else spec.task.options(version=version)
-        nodes.append(
-            NodeSpec(spec.task_id, made, spec.args, spec.kwargs, spec.deps, spec.after, spec.committed)
-        )
+        code = spec.task.fingerprint if spec.task.policy.deterministic else ""
+        nodes.append(NodeSpec(spec.task_id, made, spec.args, spec.kwargs, spec.deps, spec.after, spec.committed, code))
     return Dag(nodes)

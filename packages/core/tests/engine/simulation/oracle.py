@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 
 from exoflow.graph.dag import Dag, NodeSpec
-from exoflow.journal.records import Intent, Outcome, Settlement, Submission, UndoRecord
+from exoflow.journal.records import End, Intent, Outcome, Settlement, Submission, UndoRecord
 from exoflow.tasks.policy import Effects
 
 __all__ = ["Aftermath", "Seen"]
@@ -57,6 +57,7 @@ class Aftermath:
         self.intents: list[Intent] = []
         self.undone: set[str] = set()
         self.settled: set[str] = set()
+        self.ended = any(isinstance(record, End) for record in records)
         for record in records:
             if isinstance(record, Outcome):
                 self.current[record.task_id] = record.incarnation
@@ -96,7 +97,9 @@ class Aftermath:
     def _add(self, dag: Dag, parent: str | None, catches: bool) -> None:
         ids = [spec.task_id if parent is None else f"{parent}/{at}" for at, spec in enumerate(dag.nodes)]
         for at, spec in enumerate(dag.nodes):
-            before = tuple(ids[i] for i in (*spec.deps, *spec.after, *spec.committed))
+            # To come after an effect is to read it; to come after anything else is a matter of time alone.
+            after = [i for i in spec.after if dag.nodes[i].task.policy.effects is not Effects.NONE]
+            before = tuple(ids[i] for i in (*spec.deps, *after, *spec.committed))
             own = bool(spec.task.policy.catch_exceptions) or (catches and at == len(ids) - 1)
             self.tasks[ids[at]] = Known(ids[at], spec, parent, before, own)
         if parent is not None:
@@ -120,7 +123,11 @@ class Aftermath:
                 continue
             orphan = not all(self.stands(read) for read in self.outcomes[name].reads)
             lost = task_id in wanted and name not in self.stored
-            taken_back = self.outcomes[name].attempt in self.undone
+            taken_back = self.outcomes[name].attempt in self.undone and self.outcomes[name].what in (
+                "value",
+                "continuation",
+            )
+            taken_back = taken_back and not self.ended
             if orphan or lost or taken_back or task_id in self.rerun:
                 self.rerun.add(task_id)
                 if orphan or self.may_differ(task_id):
@@ -176,7 +183,7 @@ class Aftermath:
             for i in self.intents
             if self._effects(i.task_id) is Effects.ONCE
             and i.attempt not in self.settled
-            and (i.attempt not in ended or i.task_id in self.rerun)
+            and (i.attempt not in ended or (i.task_id in self.rerun and not self.ended))
         }
 
     def _effects(self, task_id: str) -> Effects | None:
