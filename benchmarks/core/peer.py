@@ -11,15 +11,15 @@ from importlib.metadata import version
 from typing import Any
 
 from benchmarks.core.workers import serve
-from dbos import DBOS
+from dbos import DBOS  # type: ignore[import-not-found, unused-ignore] # of the peer's environment alone
 
 
-@DBOS.step()
+@DBOS.step()  # type: ignore[untyped-decorator, unused-ignore]
 def step(number: int) -> int:
     return number + 1
 
 
-@DBOS.workflow()
+@DBOS.workflow()  # type: ignore[untyped-decorator, unused-ignore]
 def chained(length: int) -> int:
     number = 0
     for _ in range(length):
@@ -27,19 +27,21 @@ def chained(length: int) -> int:
     return number
 
 
-@DBOS.workflow()
+@DBOS.workflow()  # type: ignore[untyped-decorator, unused-ignore]
 def single(number: int) -> int:
-    return step(number)
+    result: int = step(number)
+    return result
 
 
-@DBOS.step()
+@DBOS.step()  # type: ignore[untyped-decorator, unused-ignore]
 async def step_async(number: int) -> int:
     return number + 1
 
 
-@DBOS.workflow()
+@DBOS.workflow()  # type: ignore[untyped-decorator, unused-ignore]
 async def single_async(number: int) -> int:
-    return await step_async(number)
+    result: int = await step_async(number)
+    return result
 
 
 def launch(url: str, journal_mode: str | None = None) -> dict[str, Any]:
@@ -102,7 +104,7 @@ def at_once(count: int, how: str) -> dict[str, float]:
     elif how == "gather":
 
         async def gather() -> list[int]:
-            return await asyncio.gather(*[single_async(number) for number in range(count)])
+            return list(await asyncio.gather(*[single_async(number) for number in range(count)]))
 
         results = asyncio.run(gather())
     else:

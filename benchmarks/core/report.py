@@ -65,7 +65,7 @@ class Report:
         self.out = out
         self._file: TextIO = out.open("a")
         self._scale = scale
-        self._verdicts: list[tuple[str, str, str, str]] = []
+        self._verdicts: dict[str, tuple[str, str, str, str]] = {}
         self._notes: list[tuple[str, str]] = []
 
     def write(self, kind: str, **fields: Any) -> None:
@@ -83,7 +83,7 @@ class Report:
         verdict = "-" if value is None or self._scale == "toy" else "reached" if asked.reached(value) else "MISSED"
         self.write("line", line=key, text=asked.text, asked=asked.asked, measured=value, verdict=verdict, remark=remark)
         shown = "not measured" if value is None else asked.unit.format(value)
-        self._verdicts.append((asked.text, asked.asked, shown, f"{verdict}  {remark}" if remark else verdict))
+        self._verdicts[key] = (asked.text, asked.asked, shown, f"{verdict:7}  {remark}")
 
     def note(self, what: str, value: str) -> None:
         """Add a figure nobody set a limit for."""
@@ -96,7 +96,8 @@ class Report:
         if self._notes:
             blocks.append(_columns(self._notes))
         if self._verdicts:
-            blocks.append(_columns([("", "asked", "measured", "verdict"), *self._verdicts]))
+            rows = [self._verdicts[key] for key in LINES if key in self._verdicts]
+            blocks.append(_columns([("", "asked", "measured", "verdict"), *rows]))
         return "\n\n".join(blocks)
 
     def close(self) -> None:
