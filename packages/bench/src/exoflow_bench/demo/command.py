@@ -239,7 +239,7 @@ def _progress(*, silent: bool) -> "Iterator[Progress]":
 
         def draw(what: str, done: int, of: int) -> None:
             if what not in known:
-                for earlier in known.values():
+                for earlier in list(known.values())[-1:]:
                     shown.stop_task(earlier)
                 known[what] = shown.add_task(what, total=of)
             shown.update(known[what], completed=done)
