@@ -18,8 +18,8 @@ from exoflow.tasks.policy import Checkpoint
 
 __all__ = ["Walk", "closes_without"]
 
-_BUDGET = 100
-"""Nodes looked at before `closes_without` gives up."""
+_BUDGET = 50
+"""Edges passed before `closes_without`, or what it asks about one node, gives up."""
 
 _STORED = (Checkpoint.SYNC, Checkpoint.ASYNC)
 
@@ -115,13 +115,17 @@ def closes_without(node: NodeState, effect: NodeState) -> bool:
     """
     if node.committing:
         return True
+    budget = _BUDGET
     stack, seen = [node], {node}
     while stack:
         for reader in stack.pop().readers:
+            budget -= 1
+            if not budget:
+                return False
             if reader.closed or reader in seen:
                 continue
             seen.add(reader)
-            if len(seen) > _BUDGET or (not reader.finished and _waits_for(reader, effect)):
+            if not reader.finished and _waits_for(reader, effect):
                 return False
             stored = reader.committing if reader.finished else reader.must_commit or reader.mode in _STORED
             if not stored:
@@ -131,14 +135,18 @@ def closes_without(node: NodeState, effect: NodeState) -> bool:
 
 def _waits_for(node: NodeState, effect: NodeState) -> bool:
     """Whether the unfinished *node* waits for *effect*, directly or through other unfinished nodes."""
+    budget = _BUDGET
     stack, seen = [node], {node}
     while stack:
         at = stack.pop()
-        if at is effect or len(seen) > _BUDGET:
+        if at is effect:
             return True
         if not at.waiting:
             continue
-        for before in (*at.deps, *((at.parent,) if at.parent else ())):
+        for before in (at.parent, *at.deps) if at.parent is not None else at.deps:
+            budget -= 1
+            if not budget:
+                return True
             before = before.provider or before
             if before not in seen and not before.finished:
                 seen.add(before)
