@@ -71,6 +71,9 @@ class Encoded:
     @property
     def lengths(self) -> tuple[int, ...]:
         """Of each part, in bytes."""
+        first = self.parts[0]
+        if type(first) is bytes and len(self.parts) == 1:  # nearly always
+            return (len(first),)
         return tuple(part.nbytes if isinstance(part, memoryview) else len(part) for part in self.parts)
 
 
@@ -130,7 +133,8 @@ def persist(encoded: Encoded, codec: str, store: ObjectStore, blob_key: str) -> 
     """
     lengths = encoded.lengths
     if len(lengths) == 1 and lengths[0] <= INLINE_BYTES:
-        return Payload(codec, lengths, bytes(encoded.parts[0]))
+        only = encoded.parts[0]
+        return Payload(codec, lengths, only if type(only) is bytes else bytes(only))
     if sum(lengths) <= INLINE_BYTES:
         return Payload(codec, lengths, b"".join(_padded(encoded)))
     checksum = 0

@@ -315,19 +315,18 @@ class Controller:
             while mail and budget:
                 budget -= 1
                 self._feed(mail.popleft())
-            if mail or calls:
-                if budget:
-                    continue
-                return False
+            more = bool(mail or calls)
+            if more and budget:
+                continue
             if self.problem is not None or not self._batch or flusher.busy:
-                break
+                return not more
             batch, self._batch = self._batch, []
             runs, self._batch_runs = self._batch_runs, []
             outcomes, self._batch_outcomes = self._batch_outcomes, []
             then, self._after_flush = self._after_flush, []
-            if self._outstanding or not self._appends:
+            if more or self._outstanding or not self._appends:
                 flusher.submit(partial(flusher.flush, batch), partial(self._flushed, runs, outcomes, then))
-                break
+                return not more
             # Nothing else can happen before this is durable: a hop to another thread would only cost time.
             problem = None
             try:
@@ -335,7 +334,6 @@ class Controller:
             except ExoFlowError as error:
                 problem = error
             self._flushed(runs, outcomes, then, None, problem)
-        return True
 
     def _flushed(
         self,

@@ -187,7 +187,8 @@ class Engine:
             metadata: For all of them.
             name: For all of them.
         """
-        return self._submit_new([self._prepare(node, None, metadata, name) for node in nodes])
+        with collector_paused():
+            return self._submit_new([self._prepare(node, None, metadata, name) for node in nodes])
 
     def resume(self, workflow_id: str, *, accept_code_change: bool = False) -> Handle:
         """Go on with a workflow whose controller is gone; or get hold of one that has ended.
@@ -558,7 +559,8 @@ class Engine:
             raise _blame(dag, self._codec, error) from error
         kept = dict(metadata or {})
         try:
-            json.dumps(kept)
+            if kept:
+                json.dumps(kept)
         except (TypeError, ValueError) as error:
             raise UsageError(f"metadata={kept!r}: expected what JSON can say ({error})") from None
         submission = rec.Submission("", 0, digest, name or dag.root.task.name, time.time(), kept, fingerprints)

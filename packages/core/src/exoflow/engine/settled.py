@@ -16,12 +16,32 @@ from collections.abc import Iterable
 from exoflow.engine.node_state import NodeState
 from exoflow.tasks.policy import Checkpoint
 
-__all__ = ["Walk", "closes_without"]
+__all__ = ["Walk", "closes_without", "needed_for"]
 
 _BUDGET = 50
 """Edges passed before `closes_without`, or what it asks about one node, gives up."""
 
 _STORED = (Checkpoint.SYNC, Checkpoint.ASYNC)
+
+
+def needed_for(reads: tuple[NodeState, ...]) -> int:
+    """Return what `Walk.needed` would come to, if one look at *reads* shows them all settled; else -1.
+
+    That is so along a chain of committed results, the usual case, which then needs no search at all.
+    """
+    needed = 0
+    for read in reads:
+        if not read.settled:
+            if not read.committed:
+                return -1
+            position = read.position
+            for before in read.reads:
+                if not before.settled:
+                    return -1
+                position = max(position, before.settled - 1)
+            read.settled = position + 1
+        needed = max(needed, read.settled - 1)
+    return needed
 
 
 class Walk:

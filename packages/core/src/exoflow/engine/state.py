@@ -12,7 +12,7 @@ from typing import Any
 from exoflow.engine import events as ev
 from exoflow.engine.growth import Growth, answer_to, connect
 from exoflow.engine.node_state import NodeState, Phase
-from exoflow.engine.settled import Walk, closes_without
+from exoflow.engine.settled import Walk, closes_without, needed_for
 from exoflow.errors import NeedsAttentionError, TaskFailedError, TaskLostError, TaskTimeoutError
 from exoflow.graph.dag import Dag
 from exoflow.journal.records import Attention, End, Intent, Outcome, Settlement, Submission, TimerArmed, UndoRecord
@@ -164,23 +164,27 @@ class WorkflowState:
                 else:
                     self._start(node)
                 return
-            node.walk = walk = Walk(node.reads)
             node.phase = Phase.PARKED
-            for read in node.reads:
-                if not read.deterministic:
-                    self._commit(read)  # it stays open at least as long as this effect, its reader, has not finished
-        blocker = walk.go_on()
-        if blocker is not None:
-            self._parked[node] = None
-            _watch(blocker, node)
-            for crossed in walk.crossed:
-                _watch(crossed, node)
-            walk.crossed.clear()
-            self._unblock(node, walk.root, blocker)
-            return
+            needed = needed_for(node.reads)
+            if needed < 0:
+                node.walk = walk = Walk(node.reads)
+                for read in node.reads:
+                    if not read.deterministic:
+                        self._commit(read)  # it stays open at least as long as this effect, its reader, has not finished
+        if walk is not None:
+            blocker = walk.go_on()
+            if blocker is not None:
+                self._parked[node] = None
+                _watch(blocker, node)
+                for crossed in walk.crossed:
+                    _watch(crossed, node)
+                walk.crossed.clear()
+                self._unblock(node, walk.root, blocker)
+                return
+            needed = walk.needed
         self._parked.pop(node, None)
         # An intent and the answer are records themselves: they cannot be durable before what was logged earlier.
-        needed = max(walk.needed, self._base)
+        needed = max(needed, self._base)
         if node.parent is not None and node.effects is Effects.IDEMPOTENT:
             # Its key names the incarnation that made it. Even a deterministic one would come back under another
             # name, had no record told of it.

@@ -1,1 +1,1 @@
-"""Failures on purpose: where they can happen (`points`), and what makes them (`injectors`)."""
+"""Failures on purpose: where they happen (`points`), when (`triggers`), what they do (`actions`), as data (`injectors`)."""

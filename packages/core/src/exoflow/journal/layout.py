@@ -7,6 +7,7 @@ are escaped reversibly, so that no two names share a key and none can reach outs
 import re
 import secrets
 from collections.abc import Callable
+from functools import lru_cache
 
 from exoflow.errors import UsageError
 
@@ -159,6 +160,7 @@ def message_key(workflow_id: str, event: str, message_id: str) -> str:
     return f"{INBOX}{escape(workflow_id)}/{escape(event)}/{escape(message_id)}"
 
 
+@lru_cache(maxsize=1024)  # asked for with every attempt
 def blobs_of(workflow_id: str) -> str:
     """Prefix of all blobs of a workflow."""
     return f"{BLOBS}{escape(workflow_id)}/"

@@ -10,7 +10,6 @@ fields, then the payload's inline bytes up to the end. Batches around records ar
 import json
 import struct
 from collections.abc import Callable
-from math import isfinite
 from operator import attrgetter
 from typing import Any, ClassVar, TypeAlias
 
@@ -219,8 +218,19 @@ for _class in (
 
 _HEAD = struct.Struct("<BI")
 _scan = json.JSONDecoder().scan_once  # type: ignore[attr-defined]  # no BOM, no leading blanks: half the time
-_dumps = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
-_quote = json.encoder.encode_basestring_ascii
+_plain = json.JSONEncoder(separators=(",", ":"), check_circular=False)
+
+
+def _make_dumps() -> Callable[[Any], str]:
+    # `JSONEncoder.encode` sets the C encoder up anew for each call, which takes longer than the few short fields here.
+    make = json.encoder.c_make_encoder  # type: ignore[attr-defined]
+    if make is None:  # an interpreter without it
+        return _plain.encode
+    chunks = make(None, _plain.default, json.encoder.encode_basestring_ascii, None, ":", ",", False, False, True)
+    return lambda value: "".join(chunks(value, 0))
+
+
+_dumps = _make_dumps()
 
 
 def encode(record: Record) -> bytes:
@@ -228,30 +238,16 @@ def encode(record: Record) -> bytes:
     kind = record.kind
     _, fields_of, has_payload = _KINDS[kind]
     fields = fields_of(record)
-    # The standard encoder sets itself up anew for each call, which takes longer than the few short fields here.
-    parts = []
-    for field in fields if type(fields) is tuple else (fields,):
-        of = type(field)
-        parts.append(
-            _quote(field) if of is str
-            else "true" if field is True
-            else "false" if field is False
-            else repr(field) if of is int or (of is float and isfinite(field))
-            else f"[{','.join([_quote(item) for item in field])}]" if of is tuple
-            else _dumps(field)
-        )  # fmt: skip
-    data = b""
-    if has_payload:
-        payload: Payload | None = record.payload  # type: ignore[union-attr]
-        if payload is None:
-            parts.append("null")
-        else:
-            lengths = ",".join(map(repr, payload.lengths))
-            blob = "null" if payload.blob is None else _quote(payload.blob)
-            parts.append(f"[{_quote(payload.codec)},[{lengths}],{blob},{payload.checksum}]")
-            data = payload.data or b""
-    text = f"[{','.join(parts)}]".encode("ascii")
-    return _HEAD.pack(kind, len(text)) + text + data
+    if not has_payload:
+        text = _dumps(fields if type(fields) is tuple else (fields,)).encode("ascii")
+        return _HEAD.pack(kind, len(text)) + text
+    payload: Payload | None = record.payload  # type: ignore[union-attr]
+    if payload is None:
+        text = _dumps((*fields, None)).encode("ascii")
+        return _HEAD.pack(kind, len(text)) + text
+    described = (payload.codec, payload.lengths, payload.blob, payload.checksum)
+    text = _dumps((*fields, described)).encode("ascii")
+    return _HEAD.pack(kind, len(text)) + text + (payload.data or b"")
 
 
 def decode(data: memoryview) -> Record:
