@@ -6,7 +6,7 @@ Declare functions with `task`, bind them into a DAG, and `run` it under an id. A
 
 from typing import TYPE_CHECKING, Any
 
-from exoflow.api import (
+from exoflow.api.functions import (
     cancel,
     delete,
     fork,
@@ -59,8 +59,8 @@ from exoflow.tasks.verdicts import DidNotHappen, Happened, Unknown
 from exoflow.tasks.waits import sleep, wait_for_event
 
 if TYPE_CHECKING:
-    from exoflow.engine.engine import Engine
-    from exoflow.engine.handle import Handle
+    from exoflow.api.engine import Engine
+    from exoflow.api.handle import Handle
 
 __version__ = "0.1.0"
 
@@ -77,7 +77,7 @@ __all__ = [
     "task", "wait_for_event",
 ]  # fmt: skip
 
-_LATER = {"Engine": "exoflow.engine.engine", "Handle": "exoflow.engine.handle"}
+_LATER = {"Engine": "exoflow.api.engine", "Handle": "exoflow.api.handle"}
 
 
 def __getattr__(name: str) -> Any:

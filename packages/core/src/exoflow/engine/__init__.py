@@ -1,1 +1,1 @@
-"""One workflow as a pure state machine, and the driver around it, where it meets the world."""
+"""One workflow as a pure state machine: events in, commands out. Nothing here does I/O, or asks the clock or chance."""

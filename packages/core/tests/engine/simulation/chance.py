@@ -6,7 +6,7 @@ from typing import Any
 import attrs
 
 from exoflow.engine.node_state import NodeState
-from exoflow.engine.run import persistence_of
+from exoflow.controller.run import persistence_of
 from exoflow.errors import CodeChangedError
 from exoflow.executors.contract import Persistence
 from exoflow.graph.dag import Dag, compile_dag

@@ -12,7 +12,7 @@ import attrs
 import exoflow.engine.events as ev
 from exoflow.engine.node_state import NodeState
 from exoflow.engine.restoring import restore
-from exoflow.engine.run import persistence_of
+from exoflow.controller.run import persistence_of
 from exoflow.engine.state import WorkflowState
 from exoflow.errors import TaskLostError, TaskTimeoutError
 from exoflow.executors.contract import Persistence

@@ -4,9 +4,9 @@ import logging
 import time
 from collections.abc import Sequence
 
+from exoflow.controller.run import WorkflowRun
 from exoflow.engine import events as ev
 from exoflow.engine.node_state import NodeState
-from exoflow.engine.run import WorkflowRun
 from exoflow.plugins.observing import Happening, Moment, Observer
 
 __all__ = ["Teller"]

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Generator
 from typing import Any
 
-from exoflow.engine.promise import Promise
+from exoflow.controller.promise import Promise
 from exoflow.errors import UnavailableError
 from exoflow.states import WorkflowStatus
 from exoflow.values import Live, Payload, Value

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 
 import exoflow
-from exoflow.engine.engine import Engine
+from exoflow.api.engine import Engine
 from exoflow.failures.points import SimulatedCrash
 from exoflow.stores.memory import MemoryStore
 from exoflow.testing.faults import At, FaultyStore, Refuse, Scheduled
 
-from .witness import PATIENCE_S, Ledger, charge, door, draw, fail, fresh, gather, note, pass_door, reserve, send, until
+from ..witness import PATIENCE_S, Ledger, charge, door, draw, fail, fresh, gather, note, pass_door, reserve, send, until
 
 
 def crash(storage: str, node: exoflow.Node, failure: str, workflow_id: str = "w", **options: Any) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 
 import attrs
 
+from exoflow.controller.run import WorkflowRun, arguments_of
 from exoflow.engine.node_state import NodeState
-from exoflow.engine.run import WorkflowRun, arguments_of
 from exoflow.errors import (
     CorruptCheckpointError,
     ObjectNotFoundError,

@@ -14,13 +14,13 @@ from typing import Any, Self
 
 import attrs
 
-from exoflow.engine.bulk import collector_paused
-from exoflow.engine.driver import Controller
-from exoflow.engine.handle import Handle
-from exoflow.engine.inspecting import describe_tasks, describe_workflow
-from exoflow.engine.promise import Promise
+from exoflow.api.bulk import collector_paused
+from exoflow.api.handle import Handle
+from exoflow.api.inspecting import describe_tasks, describe_workflow
+from exoflow.controller.controller import Controller
+from exoflow.controller.promise import Promise
+from exoflow.controller.run import WorkflowRun
 from exoflow.engine.restoring import restore
-from exoflow.engine.run import WorkflowRun
 from exoflow.engine.state import WorkflowState
 from exoflow.errors import (
     ArgumentError,
@@ -231,7 +231,7 @@ class Engine:
             WorkflowNotFoundError: No such workflow.
             UsageError: No such task, or *new_id* is taken.
         """
-        from exoflow.engine.forking import fork_records
+        from exoflow.api.forking import fork_records
 
         controller = self._running()
         made = self._new_id(controller) if new_id is None else new_id
@@ -346,7 +346,7 @@ class Engine:
         inbox.send(self.store, workflow_id, inbox.CANCEL, "cancel", b"")
         controller = self._controller
         if controller is not None and workflow_id in controller.runs:
-            controller.post(controller.nudge)
+            controller.post(controller.listener.nudge)
         elif not _is_live(standing):
             # Nobody would notice: take it over, so that somebody does.
             handle = self.resume(workflow_id)
@@ -372,7 +372,7 @@ class Engine:
         )
         controller = self._controller
         if controller is not None:
-            controller.post(controller.nudge)
+            controller.post(controller.listener.nudge)
 
     def settle(self, workflow_id: str, task_id: str, *, happened: bool, value: Any = None) -> None:
         """Say what became of an effect nobody else could tell; afterwards `resume` goes on.

@@ -14,14 +14,15 @@ from typing import Any
 import pytest
 
 import exoflow
-from exoflow.engine import driver as driver_module
-from exoflow.engine import engine as engine_module
-from exoflow.engine.engine import Engine
+from exoflow.api import engine as engine_module
+from exoflow.api.engine import Engine
+from exoflow.controller import closing, listening
+from exoflow.controller import controller as controller_module
 from exoflow.failures.points import FailurePoint, SimulatedCrash
 from exoflow.stores.memory import MemoryStore
 from exoflow.testing.faults import At, Delay, FaultyStore, LoseAnswer, Refuse, Scheduled
 
-from .witness import PATIENCE_S, Bucket, Ledger, charge, door, draw, fresh, gather, note, pass_door, send, until
+from ..witness import PATIENCE_S, Bucket, Ledger, charge, door, draw, fresh, gather, note, pass_door, send, until
 
 
 def _undo(book: str, name: str = "") -> None:
@@ -68,13 +69,13 @@ def quick(value: Any = 1) -> Any:
 
 @pytest.fixture
 def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(driver_module, "_DRAIN_S", 0.1)
+    monkeypatch.setattr(closing, "_PATIENCE_S", 0.1)
     monkeypatch.setattr(engine_module, "_PATIENCE_S", 0.1)
 
 
 @pytest.fixture
 def bucket_beats(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(driver_module, "_BEAT_S", 0.01)
+    monkeypatch.setattr(controller_module, "_BEAT_S", 0.01)
     return
 
 
@@ -395,7 +396,7 @@ def test_a_controllers_mistake_of_its_own_is_logged_and_ends_every_wait(
     with Engine() as engine:
         handle = engine.start(pass_door.bind("mistake"), workflow_id="w")
         door("mistake").wait_until_entered()
-        monkeypatch.setattr(driver_module.Listener, "discard", None)
+        monkeypatch.setattr(listening.Listener, "discard", None)
         controller = engine._controller
         assert controller is not None
         with caplog.at_level(logging.ERROR):
@@ -561,7 +562,7 @@ def test_closing_waits_for_an_attempt_past_its_timeout(tmp_path: Path, short_pat
     door(name).wait_until_entered()
     controller = engine._controller
     assert controller is not None
-    until(lambda: controller._lingering)
+    until(lambda: controller.attempts.lingering)
     engine.close()
     with Engine(storage) as other:
         with pytest.raises(exoflow.WorkflowRunningError):

@@ -14,8 +14,8 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from exoflow.engine.engine import Engine
-    from exoflow.engine.handle import Handle
+    from exoflow.api.engine import Engine
+    from exoflow.api.handle import Handle
     from exoflow.graph.node import Node
     from exoflow.journal.garbage import GarbageReport
     from exoflow.states import WorkflowDetail, WorkflowInfo, WorkflowStatus
@@ -36,7 +36,7 @@ def engine(storage: str | os.PathLike[str] | None = None, executor: str = "threa
         storage: A URL or a path; ``EXOFLOW_STORAGE`` when None, and without that ``memory://``.
         executor: The name of an executor.
     """
-    from exoflow.engine.engine import Engine
+    from exoflow.api.engine import Engine
 
     url = os.fspath(storage) if storage is not None else os.environ.get("EXOFLOW_STORAGE", "memory://")
     with _lock:

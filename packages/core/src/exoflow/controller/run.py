@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
+from exoflow.controller.promise import Promise
 from exoflow.engine.events import Run as RunCommand
 from exoflow.engine.node_state import NodeState
-from exoflow.engine.promise import Promise
 from exoflow.engine.state import WorkflowState
 from exoflow.executors.calling import codec_of
 from exoflow.executors.contract import Call, CallKind, Persistence

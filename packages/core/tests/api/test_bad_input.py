@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 import exoflow
-from exoflow.engine.engine import Engine
+from exoflow.api.engine import Engine
 from exoflow.failures.points import SimulatedCrash
 from exoflow.stores.memory import MemoryStore
 
-from .witness import PATIENCE_S, Ledger, charge, door, fresh, note, pass_door, until
+from ..witness import PATIENCE_S, Ledger, charge, door, fresh, note, pass_door, until
 
 
 @exoflow.task(effects="none")

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 import exoflow
-from exoflow.engine import engine as engine_module
-from exoflow.engine.engine import Engine
+from exoflow.api import engine as engine_module
+from exoflow.api.engine import Engine
 from exoflow.failures.points import FailurePoint, SimulatedCrash
 
-from .witness import ANNOTATIONS, Bucket, Ledger, chain, explain, fail_in_the_end, fresh
+from ..witness import ANNOTATIONS, Bucket, Ledger, chain, explain, fail_in_the_end, fresh
 
 POOL = ThreadPoolExecutor(8)
 """Lives are lived beside each other: most of their time they wait for threads to wake up."""

@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 
 import exoflow
-from exoflow.engine import engine as engine_module
-from exoflow.engine.engine import Engine
+from exoflow.api import engine as engine_module
+from exoflow.api.engine import Engine
 from exoflow.failures.points import FailurePoint, SimulatedCrash
 from exoflow.journal import creation, writer
 from exoflow.stores.memory import MemoryStore
 from exoflow.testing.faults import Chances, Delay, FaultyStore, LoseAnswer, Refuse
 
-from .witness import Bucket, Ledger, fail, fresh, random_dag
+from ..witness import Bucket, Ledger, fail, fresh, random_dag
 
 SEEDS = int(os.environ.get("EXOFLOW_SEEDS", "160"))
 CHUNKS = 16

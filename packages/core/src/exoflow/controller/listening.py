@@ -5,21 +5,22 @@ that wait for the same event are fed in the order in which they began to wait, w
 """
 
 import logging
-import time
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
+from exoflow.controller.run import WorkflowRun
+from exoflow.controller.runtime import Timer, Workers
 from exoflow.engine import events as ev
 from exoflow.engine.node_state import Phase
-from exoflow.engine.run import WorkflowRun
 from exoflow.errors import ExoFlowError, ObjectNotFoundError
 from exoflow.journal import inbox
 from exoflow.journal.messages import decode_payload
 from exoflow.stores.contract import ObjectStore
 
 if TYPE_CHECKING:
-    from exoflow.engine.driver import Controller, Timer
+    from exoflow.controller.controller import Controller
 
 __all__ = ["Listener"]
 
@@ -35,7 +36,7 @@ class Listener:
     def __init__(self, store: ObjectStore, controller: "Controller") -> None:
         self._store, self._controller = store, controller
         self._waiting: dict[WorkflowRun, dict[str, deque[str]]] = {}
-        self._pool: ThreadPoolExecutor | None = None
+        self._workers: Workers | None = None
         self._looking = False
         self._timer: Timer | None = None
         self._due = 0.0
@@ -63,25 +64,31 @@ class Listener:
 
     def discard(self, key: str) -> None:
         """Delete a message; should that fail, recovery finds it taken and deletes it then."""
-        self._ask(lambda: self._store.delete(key))
+        self._ask(partial(self._delete, key))
 
     def close(self) -> None:
         """Look no more."""
         self._closed = True
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
+        if self._workers is not None:
+            self._workers.close()
 
-    def _ask(self, job: object) -> None:
+    def _delete(self, key: str) -> None:
+        try:
+            self._store.delete(key)
+        except ExoFlowError as error:
+            log.debug("message %s, which was taken, could not be deleted: %s", key, error)
+
+    def _ask(self, job: Callable[[], None]) -> None:
         if self._closed:
             return
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(1, thread_name_prefix="exoflow-inbox")
-        self._pool.submit(job)  # type: ignore[arg-type]
+        if self._workers is None:
+            self._workers = self._controller.runtime.workers("exoflow-inbox", 1)
+        self._workers.submit(job)
 
     def _schedule(self, after_s: float) -> None:
         if self._closed or self._looking:
             return
-        due = time.monotonic() + after_s
+        due = self._controller.runtime.monotonic() + after_s
         if self._timer is not None:
             if self._due <= due:
                 return
