@@ -10,7 +10,7 @@ import pytest
 
 import exoflow
 from exoflow import api
-from exoflow.engine.engine import Engine
+from exoflow.api.engine import Engine
 
 NAMES = [
     "ArgumentError", "Checkpoint", "CodeChangedError", "Context", "CorruptCheckpointError", "CycleError",
@@ -89,7 +89,7 @@ def test_a_module_exports_what_it_has(path: str) -> None:
 def test_importing_exoflow_imports_neither_an_engine_nor_anything_heavy() -> None:
     program = (
         "import sys, exoflow; print(sorted(m for m in sys.modules if m.split('.')[0] in "
-        "('asyncio', 'numpy', 'rich', 'fsspec', 'ray', 'sklearn', 'pluggy') or m == 'exoflow.engine.engine'))"
+        "('asyncio', 'numpy', 'rich', 'fsspec', 'ray', 'sklearn', 'pluggy') or m == 'exoflow.api.engine'))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -55,7 +55,7 @@ try:
     cli(["--help"], prog_name="exoflow")
 except SystemExit:
     pass
-heavy = {'rich', 'asyncio', 'multiprocessing', 'exoflow.engine.driver', 'cloudpickle'}
+heavy = {'rich', 'asyncio', 'multiprocessing', 'exoflow.controller.controller', 'cloudpickle'}
 print(' '.join(sorted(heavy & (set(sys.modules) - before))), file=sys.stderr)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
