@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import exoflow
-from exoflow import api
+from exoflow.api import functions as api
 from exoflow.api.engine import Engine
 
 NAMES = [

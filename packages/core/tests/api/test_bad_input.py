@@ -209,10 +209,10 @@ def test_an_id_that_another_engine_runs_is_refused_and_its_result_can_be_awaited
 @pytest.mark.parametrize(
     ("node", "argument"),
     [
-        (lambda: quick.bind(Unstorable()), "0"),
+        (lambda: quick.bind(Unstorable()), "value"),
         (lambda: quick.bind(value=Unstorable()), "value"),
-        (lambda: quick.bind({"deep": [Unstorable()]}), "0"),
-        (lambda: quick.bind(quick.options(task_id="inner").bind(Unstorable())), "0"),
+        (lambda: quick.bind({"deep": [Unstorable()]}), "value"),
+        (lambda: quick.bind(quick.options(task_id="inner").bind(Unstorable())), "value"),
     ],
 )
 @pytest.mark.parametrize("workflow_id", [None, "w"])

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import exoflow
-from exoflow.api import engine as engine_module
+from exoflow.api import controllers, reading
 from exoflow.api.engine import Engine
 from exoflow.failures.points import FailurePoint, SimulatedCrash
 
@@ -26,7 +26,7 @@ POOL = ThreadPoolExecutor(8)
 @pytest.fixture(autouse=True)
 def _probed_before(monkeypatch: pytest.MonkeyPatch) -> None:
     # Thousands of engines are opened here on a store whose promises have tests of their own.
-    monkeypatch.setattr(engine_module, "open_store", lambda store: store)
+    monkeypatch.setattr(reading, "open_store", lambda store: store)
 
 
 class Life:

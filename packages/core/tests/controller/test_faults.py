@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import exoflow
-from exoflow.api import engine as engine_module
+from exoflow.api import controllers, reading
 from exoflow.api.engine import Engine
 from exoflow.failures.points import FailurePoint, SimulatedCrash
 from exoflow.journal import creation, writer
@@ -29,8 +29,8 @@ LIVES = 40
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_module, "open_store", lambda store: store)
-    monkeypatch.setattr(engine_module, "_PATIENCE_S", 0.05)
+    monkeypatch.setattr(reading, "open_store", lambda store: store)
+    monkeypatch.setattr(controllers, "_PATIENCE_S", 0.05)
     # A store that does not answer is asked again, but without the pauses that a real one deserves.
     quick = creation.Patience(total_s=0.01, sleep=lambda seconds: None)
     for module in (creation, writer):

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import exoflow
-from exoflow.api import engine as engine_module
+from exoflow.api import controllers, reading
 from exoflow.api.engine import Engine
 from exoflow.controller import closing, listening
 from exoflow.controller import controller as controller_module
@@ -70,7 +70,7 @@ def quick(value: Any = 1) -> Any:
 @pytest.fixture
 def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(closing, "_PATIENCE_S", 0.1)
-    monkeypatch.setattr(engine_module, "_PATIENCE_S", 0.1)
+    monkeypatch.setattr(controllers, "_PATIENCE_S", 0.1)
 
 
 @pytest.fixture
@@ -397,7 +397,7 @@ def test_a_controllers_mistake_of_its_own_is_logged_and_ends_every_wait(
         handle = engine.start(pass_door.bind("mistake"), workflow_id="w")
         door("mistake").wait_until_entered()
         monkeypatch.setattr(listening.Listener, "discard", None)
-        controller = engine._controller
+        controller = engine._controllers.current
         assert controller is not None
         with caplog.at_level(logging.ERROR):
             controller.post(lambda: 1 / 0)  # type: ignore[arg-type, return-value]
@@ -560,7 +560,7 @@ def test_closing_waits_for_an_attempt_past_its_timeout(tmp_path: Path, short_pat
     task = reserve_behind_door.options(timeout_s=0.02, retries=1, retry_delay_s=0)
     engine.start(task.bind(book.path, name), workflow_id="w")
     door(name).wait_until_entered()
-    controller = engine._controller
+    controller = engine._controllers.current
     assert controller is not None
     until(lambda: controller.attempts.lingering)
     engine.close()
