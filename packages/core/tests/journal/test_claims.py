@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from exoflow.errors import CorruptCheckpointError, UnsupportedFormatError
+from exoflow.journal.checked_json import encode_checked
 from exoflow.journal.claims import Claim, claim, highest_claim, read_claim, tombstone
 from exoflow.journal.layout import claim_key
 from exoflow.stores.contract import ObjectStore
@@ -55,7 +56,7 @@ def test_a_damaged_claim_is_refused(text: bytes) -> None:
 
 def test_a_claim_of_a_newer_version_is_refused() -> None:
     store = MemoryStore()
-    store.create(claim_key("w", 1), b'{"format": 2}')
+    store.create(claim_key("w", 1), encode_checked({"format": 2}))
 
     with pytest.raises(UnsupportedFormatError):
         highest_claim(store, "w")

@@ -1,11 +1,11 @@
 """A store says what it is, and is refused if it lets two creations win."""
 
-import json
 from typing import Any
 
 import pytest
 
 from exoflow.errors import CorruptCheckpointError, UnsuitableStoreError, UnsupportedFormatError
+from exoflow.journal.checked_json import encode_checked
 from exoflow.journal.store_identity import identify, open_store, probe
 from exoflow.stores.contract import Buffer, ObjectStore
 from exoflow.stores.memory import MemoryStore
@@ -64,13 +64,13 @@ def test_a_store_that_breaks_the_promise_is_refused(kind: type[MemoryStore]) -> 
 
 def test_a_store_of_a_newer_version_is_refused() -> None:
     store = MemoryStore()
-    store.create("store.json", json.dumps({"format": 99, "store_id": "x"}).encode())
+    store.create("store.json", encode_checked({"format": 99, "store_id": "x"}))
 
     with pytest.raises(UnsupportedFormatError, match="99"):
         open_store(store)
 
 
-@pytest.mark.parametrize("text", [b"", b"{}", b"[1]", b'{"format": "x", "store_id": 1}'])
+@pytest.mark.parametrize("text", [b"", b"{}", b"[1]", encode_checked({"format": "x", "store_id": 1})])
 def test_a_damaged_description_is_refused(text: bytes) -> None:
     store = MemoryStore()
     store.create("store.json", text)

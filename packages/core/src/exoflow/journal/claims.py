@@ -5,11 +5,10 @@ and need no claim until they move. The highest epoch counts; when a higher one m
 `exoflow.journal.adoption`, and that exactly one creator gets it is the store's promise.
 """
 
-import json
-
 import attrs
 
 from exoflow.errors import CorruptCheckpointError, ObjectNotFoundError, UnsupportedFormatError
+from exoflow.journal.checked_json import decode_checked, encode_checked
 from exoflow.journal.creation import PATIENT, Patience, Won, create_exactly
 from exoflow.journal.layout import claim_key, claims_of, epoch_of
 from exoflow.stores.contract import Buffer, ObjectStore
@@ -113,12 +112,12 @@ def _create(store: ObjectStore, made: Claim, patience: Patience) -> Claim:
 
 def _encode(made: Claim) -> bytes:
     fields = {"format": _FORMAT, "journal": made.journal_id, "since": made.since, "deleted_at": made.deleted_at}
-    return json.dumps(fields, separators=(",", ":")).encode()
+    return encode_checked(fields)
 
 
 def _decode(workflow_id: str, key: str, data: Buffer) -> Claim:
+    fields = decode_checked(key, data, "a claim")
     try:
-        fields = json.loads(bytes(data))
         if fields["format"] > _FORMAT:
             raise UnsupportedFormatError(f"the claim {key}", fields["format"], _FORMAT)
         return Claim(
@@ -128,7 +127,5 @@ def _decode(workflow_id: str, key: str, data: Buffer) -> Claim:
             since=fields["since"],
             deleted_at=fields["deleted_at"],
         )
-    except UnsupportedFormatError:
-        raise
-    except (ValueError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         raise CorruptCheckpointError(key, f"this claim cannot be read ({error})") from error

@@ -207,14 +207,14 @@ def _batch_at(view: memoryview, offset: int, seed: int) -> tuple[Batch, int] | N
     magic, version, flags, sequence, length, count = _HEAD.unpack_from(view, offset)
     if magic != _BATCH_MAGIC:
         return None
-    if version > FORMAT:
-        raise UnsupportedFormatError("a journal batch", version, FORMAT)
     end = start + length
     if end > len(view) or 4 * count > length:
         return None
     (crc,) = _CRC.unpack_from(view, offset + _HEAD.size)
     if crc != zlib.crc32(view[start:end], zlib.crc32(view[offset : offset + _HEAD.size], seed)):
         return None
+    if version > FORMAT:  # every version begins a batch like this, and with a good checksum it is what it says
+        raise UnsupportedFormatError("a journal batch", version, FORMAT)
     return Batch(sequence, bool(flags & _CONTINUES), list(_split(view, start, end, count))), end
 
 

@@ -4,11 +4,10 @@ Being wrong here costs a needless take-over, never a record: the fence is the se
 lock is asked; elsewhere writers refresh a text with the time, and one not refreshed for long counts as dead.
 """
 
-import json
-
 import attrs
 
 from exoflow.errors import CorruptCheckpointError, ObjectNotFoundError
+from exoflow.journal.checked_json import decode_checked, encode_checked
 from exoflow.journal.layout import OPEN, open_key
 from exoflow.stores.contract import Buffer, ObjectStore, SupportsLocks
 
@@ -38,7 +37,7 @@ class OpenJournal:
 def encode_open(entry: OpenJournal) -> bytes:
     """Return the text of an ``open/`` object."""
     fields = {"host": entry.host, "pid": entry.pid, "opened_at": entry.opened_at, "beat": entry.beat}
-    return json.dumps(fields, separators=(",", ":")).encode()
+    return encode_checked(fields)
 
 
 def read_open(store: ObjectStore, journal_id: str) -> OpenJournal | None:
@@ -72,7 +71,8 @@ def is_live(store: ObjectStore, journal_id: str, now: float, *, patience_s: floa
 
 
 def _decode(key: str, journal_id: str, data: Buffer) -> OpenJournal:
+    fields = decode_checked(key, data, "the entry of an open journal")
     try:
-        return OpenJournal(journal_id=journal_id, **json.loads(bytes(data)))
-    except (ValueError, TypeError) as error:
+        return OpenJournal(journal_id=journal_id, **fields)
+    except TypeError as error:
         raise CorruptCheckpointError(key, f"not the entry of an open journal ({error})") from error

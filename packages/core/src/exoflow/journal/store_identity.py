@@ -5,7 +5,6 @@ The first opening also tries whether the store keeps its promise that of two cre
 which ignore the condition; one with a narrow race may pass.
 """
 
-import json
 import secrets
 import threading
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from exoflow.errors import (
     UnsuitableStoreError,
     UnsupportedFormatError,
 )
+from exoflow.journal.checked_json import decode_checked, encode_checked
 from exoflow.journal.creation import PATIENT, Lost, Patience, create_exactly
 from exoflow.journal.layout import PROBES, STORE
 from exoflow.stores.contract import Buffer, ObjectStore
@@ -73,7 +73,7 @@ def open_store(
         return known
     probe(store, random_bits=random_bits)
     made = StoreIdentity(store_id=f"{random_bits(128):032x}")
-    text = json.dumps({"format": made.format, "store_id": made.store_id}).encode() + b"\n"
+    text = encode_checked({"format": made.format, "store_id": made.store_id})
     answer = create_exactly(store, STORE, text, patience)
     return _decode(answer.winner) if isinstance(answer, Lost) else made
 
@@ -131,12 +131,12 @@ def _race(store: ObjectStore, key: str) -> None:
 
 
 def _decode(data: Buffer) -> StoreIdentity:
+    fields = decode_checked(STORE, data, "the description of a store")
     try:
-        fields = json.loads(bytes(data))
         version, store_id = fields["format"], fields["store_id"]
         if not isinstance(version, int) or not isinstance(store_id, str):
             raise TypeError("expected a number and a text")
-    except (ValueError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         raise CorruptCheckpointError(STORE, f"not the description of a store ({error})") from error
     if version > STORE_FORMAT:
         raise UnsupportedFormatError("the store", version, STORE_FORMAT)
