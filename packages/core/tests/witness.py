@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import exoflow
+from exoflow.journal.checked_json import decode_checked, encode_checked
 from exoflow.stores.memory import MemoryStore
 
 ANNOTATIONS = ("pure", "draw", "charge", "reserve", "send", "send_resolved")
@@ -260,8 +261,8 @@ class Bucket:
     def let_time_pass(self) -> None:
         """Make all heartbeats so old that their writers count as dead."""
         for key in list(self.inner.list("open/")):
-            entry = json.loads(bytes(self.inner.read(key)))
-            self.inner.write(key, [json.dumps({**entry, "beat": 0.0}).encode()])
+            entry = decode_checked(key, self.inner.read(key), "an entry")
+            self.inner.write(key, [encode_checked({**entry, "beat": 0.0})])
 
 
 def explain(answer: Any) -> None:

@@ -27,6 +27,10 @@ _FLOCK = struct.Struct("hhqqi")  # of C: type, whence, start, length (0: to the 
 class FileLock(Descriptor):
     """A lock on one file: held until it is released, its store is closed, or its process is dead."""
 
+    def fileno(self) -> int:
+        """See `SharedLock.fileno`."""
+        return self.fd
+
     def release(self) -> None:
         """See `Lock.release`."""
         self.close()

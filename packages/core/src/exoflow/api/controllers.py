@@ -2,6 +2,7 @@
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -80,15 +81,22 @@ class Controllers:
                         del self._ids[workflow_id]
 
     def take(self, controller: Controller, job: Callable[[], Any]) -> Any:
-        """Have *job* take workflows over; wait for attempts of this very engine that may be in its way."""
-        try:
-            return controller.ask(job).result()
-        except WorkflowRunningError:
-            with self._lock:
-                old = list(self._old)
-            if not old or not all(one.wait_until_gone(_PATIENCE_S) for one in old):
-                raise
-        return controller.ask(job).result()
+        """Have *job* take workflows over; wait for attempts that are in its way and will soon have ended."""
+        until, waited = time.monotonic() + _PATIENCE_S, False
+        while True:
+            try:
+                return controller.ask(job).result()
+            except WorkflowRunningError as error:
+                if time.monotonic() > until:
+                    raise
+                with self._lock:
+                    old = list(self._old)
+                if error.left_behind:
+                    time.sleep(0.02)  # worker processes of a controller that was killed, which end with it
+                elif waited or not old or not all(one.wait_until_gone(until - time.monotonic()) for one in old):
+                    raise
+                else:
+                    waited = True
 
     def run_of(self, controller: Controller, workflow_id: str) -> WorkflowRun | None:
         """Return the workflow if it runs here; one that was stopped must have ended here first.

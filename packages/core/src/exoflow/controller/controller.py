@@ -101,7 +101,7 @@ class Controller:
         """Callers that wait for submissions, each with the last of them."""
         self._closing = False
         executors_store = store if reach is None else cast(ObjectStore, BlobPoint(store, self._within_blob))
-        services = Services(executors_store, codec, self.report, self._report_and_turn)
+        services = Services(executors_store, codec, self.report, writer.lifeline, self._report_and_turn)
         self.attempts = Attempts(services, make_executor, executor)
         self.commands = Commands(self, executors_store, codec)
         self.flusher = Flusher(writer, self.runtime.workers("exoflow-journal", 1), self._flush_ended)

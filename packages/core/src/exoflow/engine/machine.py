@@ -79,7 +79,11 @@ class Machine:
         """The idempotency key of a node's current attempt."""
         if node.effects is Effects.ROLLBACK:
             return node.attempt
-        return f"{self.workflow_id}/{self.generation}/{node.task_id}"
+        key = f"{self.workflow_id}/{self.generation}/{node.task_id}"
+        if node.effects is Effects.ONCE and node.spec.task.policy.fences:
+            # Where resolve makes the receiver refuse a key for good, the next attempt needs another one.
+            return f"{key}/{node.attempt}"
+        return key
 
     @property
     def idle(self) -> bool:

@@ -83,6 +83,9 @@ class Services:
     store: ObjectStore
     codec: Codec
     report: Report
+    lifeline: int | None = None
+    """A descriptor to be left open in every process of this machine that runs calls: while it is open anywhere, nobody
+    takes the controller's workflows over."""
     lend: Report | None = None
     """As `report`, for the last thing a worker thread does with a call. The driver may use the thread for what follows
     from the report, and start further calls from it, which saves waking another thread."""

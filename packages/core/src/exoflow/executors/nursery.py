@@ -37,14 +37,18 @@ class Nursery:
         self._control: socket.socket | None = None
         self._popen: subprocess.Popen[bytes] | None = None
 
-    def fork(self, channel: socket.socket) -> int:
+    def fork(self, channel: socket.socket, lifeline: int | None = None) -> int:
         """Make a worker that is told what to do over *channel*, and writes to the standard streams of this process.
+
+        Args:
+            channel: Where it is told.
+            lifeline: A descriptor that it keeps open as long as it lives, and its own children do not.
 
         Raises:
             OSError: There can be no more processes.
         """
         with self._lock, _standard_streams() as streams:
-            descriptors = (channel.fileno(), *streams)
+            descriptors = (channel.fileno(), *streams, *(() if lifeline is None else (lifeline,)))
             if not self._runs():
                 self._start()
             try:
@@ -149,7 +153,7 @@ def tend(descriptor: int, parent: int) -> None:
                 return
             continue
         try:
-            data, descriptors, _, _ = socket.recv_fds(control, _ORDER.size, 3, socket.MSG_WAITALL)
+            data, descriptors, _, _ = socket.recv_fds(control, _ORDER.size, 4, socket.MSG_WAITALL)
         except ConnectionError:
             return
         if len(data) < _ORDER.size:
@@ -208,9 +212,11 @@ def _become_worker(descriptors: list[int]) -> None:
     # A group of its own: Ctrl-C in the terminal is not for it, and killing the group takes what a task has started.
     with contextlib.suppress(OSError):
         os.setpgid(0, 0)
-    for theirs, ours in zip(descriptors[1:], (1, 2), strict=True):
+    for theirs, ours in zip(descriptors[1:3], (1, 2), strict=True):
         os.dup2(theirs, ours)
         os.close(theirs)
+    for lifeline in descriptors[3:]:
+        os.set_inheritable(lifeline, False)
 
 
 @contextlib.contextmanager

@@ -88,6 +88,7 @@ class ProcessExecutor:
         self._report = services.report
         self._store = services.store
         self._codec = services.codec
+        self._lifeline = services.lifeline
         self._caller = Caller(services.store, services.codec)
         self._opener = opener
         self._pool = Pool(self._run, limit=workers or max(2, os.cpu_count() or 1), name="exoflow-process")
@@ -354,7 +355,7 @@ class ProcessExecutor:
             if process.alive():
                 return process
             process.reap(_GRACE_S)
-        return _Process(Hello(self._codec, self._opener, self._store.url, self._store.shared))
+        return _Process(Hello(self._codec, self._opener, self._store.url, self._store.shared), self._lifeline)
 
     def _give_back(self, process: "_Process") -> None:
         with self._lock:
@@ -397,13 +398,13 @@ class _Request:
 class _Process:
     """A worker and the socket to it. Used by one thread at a time, but for `kill`."""
 
-    def __init__(self, hello: Hello) -> None:
+    def __init__(self, hello: Hello, lifeline: int | None) -> None:
         self._known: set[int] = set()
         self._dead = False
         self._channel, theirs = socket.socketpair()
         try:
             with theirs:
-                self._pid = nursery.fork(theirs)
+                self._pid = nursery.fork(theirs, lifeline)
         except BaseException:
             self._channel.close()
             raise

@@ -477,7 +477,9 @@ def _move_by_claim(store: ObjectStore, writer: JournalWriter, standing: Standing
 def _running(store: ObjectStore, own: Ownership) -> WorkflowRunningError:
     assert own.last is not None
     entry = read_open(store, own.last)
-    return WorkflowRunningError(own.workflow_id, entry.writer if entry else f"journal {own.last}")
+    if entry is None:
+        return WorkflowRunningError(own.workflow_id, f"journal {own.last}")
+    return WorkflowRunningError(own.workflow_id, entry.writer, left_behind=entry.writer_is_gone)
 
 
 def _remove_open(store: ObjectStore, journal_ids: Iterable[str]) -> None:

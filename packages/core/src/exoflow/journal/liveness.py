@@ -4,6 +4,9 @@ Being wrong here costs a needless take-over, never a record: the fence is the se
 lock is asked; elsewhere writers refresh a text with the time, and one not refreshed for long counts as dead.
 """
 
+import os
+import socket
+
 import attrs
 
 from exoflow.errors import CorruptCheckpointError, ObjectNotFoundError
@@ -27,6 +30,19 @@ class OpenJournal:
     opened_at: float
     beat: float
     """When it was last known to live; of use only where there are no locks."""
+
+    @property
+    def writer_is_gone(self) -> bool:
+        """Whether the writer's process was of this machine, and is no more. What it started may live on."""
+        if self.host != socket.gethostname():
+            return False
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return True
+        except OSError:  # somebody else's
+            return False
+        return False
 
     @property
     def writer(self) -> str:

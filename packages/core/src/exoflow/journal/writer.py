@@ -19,7 +19,7 @@ from exoflow.journal.creation import PATIENT, Lost, Patience, create_exactly
 from exoflow.journal.frames import Seal, SegmentKind, decode_seal, encode_batch, encode_header, encode_seal, seed_of
 from exoflow.journal.layout import open_key, segment_key
 from exoflow.journal.liveness import OpenJournal, encode_open
-from exoflow.stores.contract import Appender, Lock, ObjectStore, SupportsAppend, SupportsLocks
+from exoflow.stores.contract import Appender, Lock, ObjectStore, SharedLock, SupportsAppend, SupportsLocks
 
 __all__ = ["SEGMENT_BYTES", "Fail", "JournalWriter", "SupportsPeek"]
 
@@ -129,6 +129,14 @@ class JournalWriter:
             raise
         writer.fail = fail  # a failure point is reached by flushes of work, not by being born
         return writer
+
+    @property
+    def lifeline(self) -> int | None:
+        """A descriptor that says this writer's controller lives as long as anybody has it open; None if there is none.
+
+        For processes that run attempts: should they outlive the controller, nobody takes its workflows over meanwhile.
+        """
+        return self._lock.fileno() if isinstance(self._lock, SharedLock) else None
 
     @property
     def dead(self) -> bool:

@@ -9,7 +9,7 @@ of their own: `SupportsAppend` for disks, `SupportsLocks` where the kernel knows
 from collections.abc import Iterable, Iterator
 from typing import Protocol, TypeAlias, runtime_checkable
 
-__all__ = ["Appender", "Buffer", "Lock", "ObjectStore", "SupportsAppend", "SupportsLocks"]
+__all__ = ["Appender", "Buffer", "Lock", "ObjectStore", "SharedLock", "SupportsAppend", "SupportsLocks"]
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
@@ -131,6 +131,15 @@ class Lock(Protocol):
 
     def release(self) -> None:
         """Give it up. Calling it twice is harmless."""
+        ...
+
+
+@runtime_checkable
+class SharedLock(Lock, Protocol):
+    """A lock that processes hold together with its owner if they are handed its descriptor, until the last of them is dead."""
+
+    def fileno(self) -> int:
+        """Return the descriptor; it is the lock's own, to be copied and not to be closed."""
         ...
 
 

@@ -43,7 +43,7 @@ class Context:
     """The id of this very start. No other start ever has it."""
     idempotency_key: str
     """What to give a receiver that recognises repeated requests. An idempotent or once task keeps it through every
-    retry and crash; each attempt of a rollback task has its own."""
+    retry and crash; each attempt of a rollback task, and of a once task with ``fences=True``, has its own."""
 
     @property
     def logger(self) -> "logging.LoggerAdapter[logging.Logger]":

@@ -108,7 +108,7 @@ class TaskPolicy:
     resolve: Callable[[str], Any] | None = attrs.field(default=None, validator=_callable_or_none)
     """Called with the key of a ``once`` task whose outcome is unknown; returns Happened, DidNotHappen or Unknown."""
     fences: bool = False
-    """After ``undo`` or ``resolve`` the receiver refuses a late arrival of that key."""
+    """After ``undo`` or ``resolve`` the receiver refuses a late arrival of that key; so each attempt has its own."""
     not_happened: tuple[type[BaseException], ...] = ()
     """Exceptions of a ``once`` task that mean its effect did not happen."""
     executor: str | None = None
