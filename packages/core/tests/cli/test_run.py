@@ -138,7 +138,7 @@ def test_code_that_is_nowhere_is_asked_for_by_its_folder(run, engine, info, tmp_
 def test_options_reach_the_engine(run, engine, trip):
     done = run(
         "run", "trip:dag", "--workflow-id", "trip-42", "--name", "summer", "--storage", "file:///x",
-        "--executor", "process", "--max-workers", "3", "--codec", "json", "--failure", "book.crash@2",
+        "--executor", "process", "--max-workers", "3", "--codec", "json", "--fail", "book.crash@2",
         "--input", "seats=2", "--input", 'city="Rome"', "--input", "path=[1, null]",
     )  # fmt: skip
 
@@ -168,7 +168,7 @@ def test_an_input_that_is_not_json_is_a_usage_error(run, engine, trip, given):
 
 
 def test_a_failure_that_cannot_be_read_is_a_usage_error(run, engine, trip):
-    assert run("run", "trip:dag", "--failure", "crash").exit_code == 2
+    assert run("run", "trip:dag", "--fail", "crash").exit_code == 2
 
 
 def test_without_a_storage_a_run_says_that_nothing_will_outlive_it(run, engine, trip, monkeypatch):

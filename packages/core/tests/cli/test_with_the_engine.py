@@ -74,7 +74,7 @@ def test_an_id_that_belongs_to_another_dag_is_a_usage_error(run, trip):
 
 @pytest.mark.parametrize("executor", ["thread", "inline"])
 def test_a_run_that_crashed_is_resumed(run, trip, executor):
-    crashed = run("run", "trip:dag", "--workflow-id", "t", "--executor", executor, "--failure", "pay.crash")
+    crashed = run("run", "trip:dag", "--workflow-id", "t", "--executor", executor, "--fail", "pay.crash")
 
     assert crashed.exit_code == 1
     assert "simulated crash at before_run of task 'pay'" in crashed.stderr
@@ -86,7 +86,7 @@ def test_a_run_that_crashed_is_resumed(run, trip, executor):
 
 def test_all_that_crashed_are_resumed(run, trip):
     for workflow_id in ("a", "b"):
-        run("run", "trip:dag", "--workflow-id", workflow_id, "--failure", "pay.crash")
+        run("run", "trip:dag", "--workflow-id", workflow_id, "--fail", "pay.crash")
 
     done = run("resume", "--all")
 
@@ -111,7 +111,7 @@ def test_an_early_event_is_kept_for_the_workflow_that_waits_for_it(run, trip):
 
 
 def test_an_effect_nobody_knows_of_is_settled_by_a_person(run, trip):
-    run("run", "trip:once", "--workflow-id", "t", "--failure", "charge.crash@after_run_before_record")
+    run("run", "trip:once", "--workflow-id", "t", "--fail", "charge.crash@after_run_before_record")
 
     stopped = run("resume", "t")
     assert stopped.exit_code == 3, stopped.stderr

@@ -84,6 +84,7 @@ def test_an_unknown_trigger_is_an_error_that_lists_the_points(trigger):
         ("a.crash@p=1.5", "probability from 0 to 1"),
         ("a.crash@always,2", "contradict"),
         ("a.crash@before_flush", "concerns no single task"),
+        ("a.crash@seed=7", "nothing is drawn"),
     ],
 )
 def test_a_trigger_that_cannot_be_met_is_an_error(text, problem):
@@ -111,9 +112,9 @@ def test_a_value_the_action_does_not_take_is_an_error(text):
         make(parse(text))
 
 
-def test_every_action_of_core_can_be_made_without_a_value():
-    for action in ACTIONS:
-        assert isinstance(make(parse(f"a.{action}")), FailureInjector)
+@pytest.mark.parametrize("action", ACTIONS)
+def test_every_action_of_core_can_be_made_without_a_value(action):
+    assert isinstance(make(parse(f"a.{action}")), FailureInjector)
 
 
 # --- the trigger ------------------------------------------------------------------------------------------------------
@@ -209,6 +210,23 @@ finally:
     assert (done.returncode, done.stdout) == (-signal.SIGKILL, "")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a.task_crash@after_record",
+        "*.task_crash@before_flush",
+        "a.raise@after_undo",
+        "*.raise=OSError@on_claim",
+    ],
+)
+def test_a_failure_that_would_mean_nothing_at_its_point_is_refused(text):
+    with pytest.raises(
+        UnknownOptionError,
+        match=r"means nothing at .*; expected one of before_run, after_run_before_",
+    ):
+        make(parse(text))
+
+
 def test_delay_waits_where_it_is_reached():
     waited = []
 
@@ -231,22 +249,33 @@ def test_one_injector_is_reached_without_a_detour():
     assert combine([injector]) == injector.reach
 
 
-def test_several_injectors_are_reached_in_their_order_until_one_raises():
+def test_several_injectors_are_reached_in_their_order_and_count_what_another_has_failed():
     before, after = Recorded(), Recorded()
     reach = combine(
         [
             FailureInjector(Trigger(time=None), before),
-            make(parse("*.raise@2")),
-            FailureInjector(Trigger(time=None), after),
+            make(parse("*.raise=OSError@2")),
+            FailureInjector(Trigger(time=2), after),
+            make(parse("*.raise=ValueError@2")),
         ]
     )
 
     reach(FailurePoint.BEFORE_RUN, workflow_id="w", task_id="a", attempt="j.1", number=1)
-    with pytest.raises(InjectedError):
+    with pytest.raises(OSError, match="injected"):
         reach(FailurePoint.BEFORE_RUN, workflow_id="w", task_id="b", attempt="j.2", number=1)
 
     assert before.performed == [("before_run", "a"), ("before_run", "b")]
-    assert after.performed == [("before_run", "a")]
+    assert after.performed == [("before_run", "b")]
+
+
+def test_after_a_crash_no_injector_is_reached():
+    after = Recorded()
+    reach = combine([make(parse("*.crash")), FailureInjector(Trigger(), after)])
+
+    with pytest.raises(SimulatedCrash):
+        reach(FailurePoint.BEFORE_RUN, task_id="a")
+
+    assert after.performed == []
 
 
 def test_something_else_among_the_injectors_is_an_error():

@@ -34,7 +34,7 @@ from exoflow.errors import (
     WorkflowMismatchError,
     WorkflowRunningError,
 )
-from exoflow.failures.injectors import combine
+from exoflow.failures.injectors import combine, describe
 from exoflow.failures.points import Injector
 from exoflow.graph.dag import Dag
 from exoflow.graph.node import Node
@@ -95,7 +95,10 @@ class Engine:
             raise UnknownOptionError(f"max_workers={max_workers!r}: expected a number of at least 1")
         self._executor = executor
         self._codec = plugins.make_codec(codec)
-        self._reach = combine(plugins.make_injectors(failures))
+        injectors = plugins.make_injectors(failures)
+        self._reach = combine(injectors)
+        self._failures = describe(injectors)
+        """What makes the same failures happen again; kept with each workflow."""
         self._observers = (*observers, *plugins.observers())
         for observer in self._observers:
             if not callable(getattr(observer, "observe", None)):
@@ -445,6 +448,8 @@ class Engine:
     def _prepare(
         self, node: Node, inputs: Mapping[str, Any] | None, metadata: Mapping[str, Any] | None, name: str | None
     ) -> "tuple[Dag, rec.Submission]":
+        if self._failures:
+            metadata = {**(metadata or {}), "exoflow.failures": self._failures}
         return prepare(node, inputs=inputs, metadata=metadata, name=name, codec=self._codec, now=time.time())
 
     def _submit_new(self, prepared: "Sequence[tuple[Dag, rec.Submission]]") -> builtins.list[Handle]:

@@ -122,10 +122,10 @@ def path_option(command: F) -> F:
 
 
 def execution_options(command: F) -> F:
-    """Add what commands that run tasks take: ``--executor``, ``--max-workers``, ``--codec``, ``--failure``."""
+    """Add what commands that run tasks take: ``--executor``, ``--max-workers``, ``--codec``, ``--fail``."""
     for option in (
         click.option(
-            "--failure",
+            "--fail",
             "failures",
             multiple=True,
             metavar="TASK.ACTION[=VALUE][@TRIGGER]",

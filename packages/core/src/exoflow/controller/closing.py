@@ -146,7 +146,9 @@ class Closing:
         self._controller.later(0.1 if self._waited.is_set() else 0.005, then)
 
     def _shut(self, problem: BaseException | None = None) -> None:
-        if problem is not None:
+        if isinstance(problem, SimulatedCrash):
+            log.debug("journal %s was not retired: %s", self._controller.journal_id, problem)
+        elif problem is not None:
             log.warning("journal %s could not be retired: %s", self._controller.journal_id, problem)
         self._controller.shut()
         self._gone.set()

@@ -27,7 +27,9 @@ class Points:
         Raises:
             SimulatedCrash: See `Injector.reach`, also for other exceptions.
         """
-        self.reach(point, workflow_id=run.workflow_id, task_id=node.task_id, attempt=attempt, number=node.number)
+        # A node of a continuation by its name in that, as who wrote it knows it; its full id names an attempt.
+        name = node.spec.task_id
+        self.reach(point, workflow_id=run.workflow_id, task_id=name, attempt=attempt, number=node.number)
 
     def behind(self, run: WorkflowRun, node: NodeState, event: ev.AttemptEvent) -> ev.AttemptEvent:
         """Return what to make of a report: *event*, or the failure that is injected behind the call."""

@@ -1,7 +1,8 @@
 """What a failure does, given where it happens.
 
 One thing each: end the controller, end processes, lose an attempt, raise in a task's place, or be late. Where an action
-would mean nothing it is refused when it is made: nobody is to believe in a failure that never happened.
+would mean nothing it is not made: nobody is to believe in a failure that never happened. Stores fail by
+`exoflow.testing.FaultyStore`.
 """
 
 import builtins

@@ -84,7 +84,6 @@ class FailureInjector:
     """
 
     def __init__(self, trigger: Trigger, action: Action, text: str = "") -> None:
-        self._failure = text or getattr(action, "__qualname__", type(action).__qualname__)
         if trigger.probability is not None and trigger.seed is None:
             trigger = attrs.evolve(trigger, seed=common_seed())
             text = f"{text},seed={trigger.seed}" if text else ""
@@ -92,6 +91,7 @@ class FailureInjector:
         self.action = action
         self.text = text or f"<{action!r} at {trigger!r}>"
         self.performed = 0
+        self._drawn_for = text or getattr(action, "__qualname__", type(action).__qualname__)
         self._lock = threading.Lock()  # points inside blob writes are reached from executors' threads
         self._times = 0
         self._times_of: dict[str, int] = {}
@@ -109,7 +109,7 @@ class FailureInjector:
             if trigger.probability is not None:
                 task = pattern_of(task_id)
                 nth = self._times_of[task] = self._times_of.get(task, 0) + 1
-                due = due and trigger.draw(self._failure, task, nth)
+                due = due and trigger.draw(self._drawn_for, task, nth)
             self.performed += due
         if due:
             # Before it happens: of a process that is killed this line is all that is left.
@@ -222,7 +222,14 @@ def combine(injectors: Iterable[Injector]) -> Reach | None:
     def reach(
         point: FailurePoint, *, workflow_id: str = "", task_id: str = "", attempt: str = "", number: int = 0
     ) -> None:
+        # All of them, also after one has failed the attempt: each counts attempts, and this is one. A crash goes at once.
+        failure: Exception | None = None
         for injector in each:
-            injector.reach(point, workflow_id=workflow_id, task_id=task_id, attempt=attempt, number=number)
+            try:
+                injector.reach(point, workflow_id=workflow_id, task_id=task_id, attempt=attempt, number=number)
+            except Exception as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
 
     return reach

@@ -95,7 +95,7 @@ class Injector(Protocol):
         Args:
             point: Where the driver is.
             workflow_id: Empty where the point concerns all workflows together, such as a flush.
-            task_id: Empty at points outside `TASK_POINTS`.
+            task_id: As its DAG names it, also within a continuation. Empty at points outside `TASK_POINTS`.
             attempt: The attempt's id, where there is one.
             number: The incarnation as people count it, from 1; 0 where there is none.
 

@@ -38,7 +38,7 @@ class Context:
     workflow_id: str
     task_id: str
     incarnation: int
-    """Counts from 1; a re-run after a crash or a failure takes the next number."""
+    """Counts the starts that are known, from 1. A crash forgets starts of which no record tells."""
     attempt: str
     """The id of this very start. No other start ever has it."""
     idempotency_key: str

@@ -1,6 +1,6 @@
-"""What plugin authors and users of ExoFlow test with: contract suites, stores that fail on purpose.
+"""What plugin authors and users of ExoFlow test with: contract suites, stores that fail on purpose, crashes everywhere.
 
-Nothing is imported until it is asked for, and pytest only by the suites.
+Nothing is imported until it is asked for, and pytest only by the suites and the plugin for it.
 """
 
 import importlib
@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from exoflow.testing.codecs import CodecContract
+    from exoflow.testing.crashes import CrashTest, CrashTestError, Plan, Report, Scenario
     from exoflow.testing.executors import ExecutorContract
     from exoflow.testing.faults import At, Chances, Delay, FaultyStore, LoseAnswer, Refuse, Scheduled, StaleList, Tear
+    from exoflow.testing.ledger import Ledger
     from exoflow.testing.stores import ObjectStoreContract
     from exoflow.testing.suites import run_suite
 
@@ -18,12 +20,18 @@ __all__ = [
     "At",
     "Chances",
     "CodecContract",
+    "CrashTest",
+    "CrashTestError",
     "Delay",
     "ExecutorContract",
     "FaultyStore",
+    "Ledger",
     "LoseAnswer",
     "ObjectStoreContract",
+    "Plan",
     "Refuse",
+    "Report",
+    "Scenario",
     "Scheduled",
     "StaleList",
     "Tear",
@@ -34,12 +42,18 @@ _HOMES = {
     "At": "faults",
     "Chances": "faults",
     "CodecContract": "codecs",
+    "CrashTest": "crashes",
+    "CrashTestError": "crashes",
     "Delay": "faults",
     "ExecutorContract": "executors",
     "FaultyStore": "faults",
+    "Ledger": "ledger",
     "LoseAnswer": "faults",
     "ObjectStoreContract": "stores",
+    "Plan": "crashes",
     "Refuse": "faults",
+    "Report": "crashes",
+    "Scenario": "crashes",
     "Scheduled": "faults",
     "StaleList": "faults",
     "Tear": "faults",
