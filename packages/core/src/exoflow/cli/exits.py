@@ -7,6 +7,7 @@
 3     a person must say what became of an effect: ``exoflow settle``, then ``exoflow resume``
 4     the storage does not answer, or another process runs the workflow: try again later
 130   interrupted (Ctrl-C); the message says how to resume
+143   the same, by SIGTERM
 ====  ==========================================================================================
 """
 
@@ -16,6 +17,7 @@ from enum import IntEnum
 
 import click
 
+from exoflow.cli.interrupts import Terminated
 from exoflow.cli.output import print_json, say
 from exoflow.cli.settings import Settings
 from exoflow.errors import (
@@ -39,10 +41,13 @@ class Exit(IntEnum):
     NEEDS_ATTENTION = 3
     UNAVAILABLE = 4
     INTERRUPTED = 130
+    TERMINATED = 143
 
 
 def exit_code(error: BaseException) -> Exit:
     """Return the code for *error*."""
+    if isinstance(error, Terminated):
+        return Exit.TERMINATED
     if isinstance(error, KeyboardInterrupt):
         return Exit.INTERRUPTED
     if isinstance(error, NeedsAttentionError):

@@ -107,7 +107,7 @@ def cli() -> None:
     """Run DAGs of tasks exactly once, through any crash.
 
     Exit codes: 0 success; 1 a task failed; 2 used wrongly; 3 a person must say what became of an effect; 4 the storage
-    does not answer, or another process runs the workflow; 130 interrupted.
+    does not answer, or another process runs the workflow; 130 interrupted, 143 terminated.
     """
 
 

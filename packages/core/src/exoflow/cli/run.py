@@ -1,5 +1,6 @@
 """The commands that run tasks: ``run``, ``resume``, ``fork``. They follow a workflow to its end."""
 
+import contextlib
 import json
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -8,6 +9,7 @@ import click
 
 from exoflow.cli.code import metadata_of, with_code
 from exoflow.cli.exits import Exit, exit_code
+from exoflow.cli.interrupts import terminable
 from exoflow.cli.output import print_json, print_value, reserved_stdout, say
 from exoflow.cli.settings import (
     execution_options,
@@ -20,9 +22,11 @@ from exoflow.cli.settings import (
 from exoflow.states import WorkflowStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     import exoflow
+    from exoflow.cli.settings import Settings
+    from exoflow.plugins.observing import Happening
 
 __all__ = ["fork", "resume", "run"]
 
@@ -134,6 +138,29 @@ def fork(workflow_id: str, from_task: str, new_id: str | None, **options: Any) -
     _follow(start, options)
 
 
+class _Follower:
+    """Learns the id of what is started at once: whoever interrupts the start must hear of it, too."""
+
+    def __init__(self, current: "Settings") -> None:
+        self._current = current
+
+    def observe(self, happening: "Happening") -> None:
+        if happening.moment == "workflow_started" and not self._current.following:
+            self._current.following.append(happening.workflow_id)
+
+
+@contextlib.contextmanager
+def _patience(current: "Settings") -> "Iterator[None]":
+    """Say what is waited for after an interruption, since closing the engine may take a while."""
+    with terminable():
+        try:
+            yield
+        except KeyboardInterrupt:
+            if current.following and not current.as_json:
+                say("interrupted; tasks that cannot be stopped have 10 s to end (once more to leave at once)")
+            raise
+
+
 def _follow(start: "Callable[[exoflow.Engine], exoflow.Handle]", options: dict[str, Any]) -> None:
     from exoflow.cli.progress import ProgressObserver
 
@@ -142,7 +169,8 @@ def _follow(start: "Callable[[exoflow.Engine], exoflow.Handle]", options: dict[s
     with (
         reserved_stdout(current.as_json),
         progress,
-        open_engine(**options, observers=(progress,)) as engine,
+        open_engine(**options, observers=(progress, _Follower(current))) as engine,
+        _patience(current),
     ):
         current.starting = True
         handle = start(engine)
@@ -162,7 +190,12 @@ def _resume_all(options: dict[str, Any]) -> None:
     # Each by itself rather than by `Engine.resume_all`, which only logs what it cannot resume.
     outcomes: dict[str, Any] = {}
     codes = {Exit.SUCCESS}
-    with reserved_stdout(current.as_json), progress, open_engine(**options, observers=(progress,)) as engine:
+    with (
+        reserved_stdout(current.as_json),
+        progress,
+        open_engine(**options, observers=(progress,)) as engine,
+        _patience(current),
+    ):
         infos = [*engine.list(WorkflowStatus.RESUMABLE), *engine.list(WorkflowStatus.ROLLING_BACK)]
         current.following[:] = [info.workflow_id for info in infos]
         handles: dict[str, exoflow.Handle] = {}
