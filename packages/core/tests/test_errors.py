@@ -29,6 +29,7 @@ SAMPLES: dict[str, Any] = {
     "detail": "digest 1234",
     "store": "file:///flows",
     "owner": "process 7 on here (journal j1)",
+    "left_behind": True,
     "what": "the journal segment x",
     "found": 9,
     "supported": 1,

@@ -80,10 +80,8 @@ class UnknownStoreError(UsageError):
 
     def __str__(self) -> str:
         known = ", ".join(self.schemes) or "none"
-        return (
-            f"no plugin opens {self.url!r} (schemes installed: {known}); "
-            f"try `pip install exoflow-storage`, then `exoflow plugins`"
-        )
+        missing = "`pip install exoflow-storage`, then " if "file" not in self.schemes else ""
+        return f"no plugin opens {self.url!r} (schemes installed: {known}); try {missing}`exoflow plugins`"
 
 
 class UnknownExecutorError(UsageError):
@@ -148,9 +146,9 @@ class WorkflowNotFoundError(UsageError):
 class WorkflowRunningError(UsageError):
     """A live controller, perhaps in another process, runs this workflow; or what a dead one has left behind does."""
 
-    def __init__(self, workflow_id: str, owner: str, *, left_behind: bool = False) -> None:
+    def __init__(self, workflow_id: str, owner: str, left_behind: bool = False) -> None:
         self.workflow_id, self.owner, self.left_behind = workflow_id, owner, left_behind
-        super().__init__(workflow_id, owner)
+        super().__init__(workflow_id, owner, left_behind)
 
     def __str__(self) -> str:
         if self.left_behind:

@@ -40,7 +40,7 @@ def unstorable(book: str = "") -> Any:
     ("options", "error", "named"),
     [
         ({"storage": "nope://x"}, exoflow.UnknownStoreError, "nope://x"),
-        ({"storage": "s3://bucket/x"}, exoflow.UnknownStoreError, "exoflow-storage"),
+        ({"storage": "s3://bucket/x"}, exoflow.UnknownStoreError, "s3://bucket/x"),
         ({"executor": "nope"}, exoflow.UnknownExecutorError, "nope"),
         ({"executor": "ray"}, exoflow.UnknownExecutorError, "pip install exoflow-ray"),
         ({"codec": "nope"}, exoflow.UnknownOptionError, "nope"),
@@ -51,6 +51,7 @@ def unstorable(book: str = "") -> Any:
         ({"max_workers": -1}, exoflow.UnknownOptionError, "max_workers=-1"),
         ({"max_workers": "many"}, exoflow.UnknownOptionError, "many"),
         ({"observers": [object()]}, exoflow.UsageError, "observe"),
+        ({"executor": "inline", "max_workers": 2}, exoflow.UnknownOptionError, "max_workers"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )

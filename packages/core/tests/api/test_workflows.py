@@ -61,7 +61,7 @@ def test_a_workflow_is_told_of_in_each_of_its_states(tmp_path: Path) -> None:
                 assert shown.info == next(info for info in other.list() if info.workflow_id == workflow_id)
                 assert [info.workflow_id for info in other.list(status)] == [workflow_id]
         problems = {info.workflow_id: info.problem for info in engine.list()}
-        assert problems["failed"] == problems["rolling"] == "task fail failed"
+        assert problems["failed"] == problems["rolling"] == "task fail failed: ValueError: on purpose"
         assert str(problems["attention"]).startswith("send: an attempt did not finish")
         assert problems["succeeded"] is problems["running"] is None
         ended = {info.workflow_id for info in engine.list() if info.ended_at is not None}

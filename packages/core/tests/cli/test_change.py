@@ -22,7 +22,7 @@ from exoflow.states import WorkflowStatus
         ),
         (("settle", "w", "pay", "--happened", "null"), ("settle", ("w", "pay"), {"happened": True, "value": None})),
         (("settle", "w", "pay", "--did-not-happen"), ("settle", ("w", "pay"), {"happened": False, "value": None})),
-        (("gc",), ("gc", (), {"older_than_s": 7 * 86400.0})),
+        (("gc",), ("gc", (), {"older_than_s": 30 * 86400.0})),
         (("gc", "--older-than", "90s"), ("gc", (), {"older_than_s": 90.0})),
         (("gc", "--older-than", "1.5h"), ("gc", (), {"older_than_s": 5400.0})),
     ],

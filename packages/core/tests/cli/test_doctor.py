@@ -40,7 +40,8 @@ def test_a_storage_nobody_opens_is_a_bad_line_and_a_usage_error(run):
 
     assert done.exit_code == 2
     assert "BAD" in done.stdout
-    assert "pip install exoflow-storage" in done.stdout
+    assert "try" in done.stdout
+    assert "exoflow plugins" in done.stdout
 
 
 def test_a_check_leaves_nothing_behind():

@@ -154,7 +154,7 @@ def outcome(workflow_id: str, task_id: str, attempt: str, payload: Payload | Non
 
 
 def end(workflow_id: str, status: str = "succeeded", at: float = 3.0, payload: Payload | None = None) -> records.End:
-    return records.End(workflow_id, status, "", at, payload)
+    return records.End(workflow_id, status, "", at, "", payload)
 
 
 class CrashAt:

@@ -28,7 +28,6 @@ from exoflow.errors import (
     ExoFlowError,
     NeedsAttentionError,
     UnavailableError,
-    UnknownExecutorError,
     UnknownOptionError,
     UsageError,
     WorkflowMismatchError,
@@ -89,8 +88,6 @@ class Engine:
         store_options: Mapping[str, Any] | None = None,
     ) -> None:
         plugins = manager()
-        if executor not in plugins.executors():
-            raise UnknownExecutorError(executor, plugins.executors())
         if max_workers is not None and (not isinstance(max_workers, int) or max_workers < 1):
             raise UnknownOptionError(f"max_workers={max_workers!r}: expected a number of at least 1")
         self._executor = executor
@@ -104,6 +101,7 @@ class Engine:
             if not callable(getattr(observer, "observe", None)):
                 raise UsageError(f"observers={observer!r}: expected something with a method `observe`")
         self._executor_options = {} if max_workers is None else {"max_workers": max_workers}
+        plugins.check_executor(executor, **self._executor_options)
         if isinstance(storage, str | os.PathLike):
             self.store: ObjectStore = plugins.open_store(storage, **(store_options or {}))
             self._own_store = True

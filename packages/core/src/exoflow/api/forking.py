@@ -7,7 +7,7 @@ import attrs
 
 from exoflow.errors import UsageError
 from exoflow.graph.dag import Dag
-from exoflow.journal.records import Intent, Outcome, TimerArmed, WorkflowRecord
+from exoflow.journal.records import Outcome, TimerArmed, WorkflowRecord
 from exoflow.recovery.history import History
 from exoflow.recovery.plan import unfold
 
@@ -19,8 +19,7 @@ def fork_records(
 ) -> list[WorkflowRecord]:
     """Return the records a fork begins with: all of the original but of *from_task* and what depends on it.
 
-    Intents go with the outcomes they led to, so that the fork rolls back what it took over should it fail itself;
-    those without an outcome stay behind, they are the original's to clear up.
+    Intents stay behind: what the original did is the original's to undo. A fork that fails undoes what it did itself.
 
     Raises:
         UsageError: The workflow has no such task.
@@ -31,31 +30,25 @@ def fork_records(
         raise UsageError(f"from_task={from_task!r}: the workflow has no such task; it has {known}, ...")
     assert history.submission is not None
     dropped = _downstream(history, nodes, from_task)
-    kept_attempts = set()
-    records: list[WorkflowRecord] = []
+    # What the original rolled back has to be done again in the fork, with all that read it.
     for outcome in history.outcomes.values():
-        current = history.current[outcome.task_id] == outcome.incarnation
-        if current and outcome.task_id not in dropped and outcome.what != "error":
-            kept_attempts.add(outcome.attempt)
-            records.append(outcome)
-    intents: list[WorkflowRecord] = [
-        i for i in history.intents.values() if i.attempt in kept_attempts and i.attempt not in history.undone
-    ]
+        if outcome.attempt in history.undone and _is_current(history, outcome) and outcome.task_id not in dropped:
+            dropped |= _downstream(history, nodes, outcome.task_id)
+    records: list[WorkflowRecord] = [
+        outcome for outcome in history.outcomes.values()
+        if _is_current(history, outcome) and outcome.task_id not in dropped and outcome.what != "error"
+    ]  # fmt: skip
     timers: list[WorkflowRecord] = [
         TimerArmed(new_id, task_id, deadline)
         for task_id, deadline in history.deadlines.items()
         if task_id not in dropped
     ]
-    if any(i.attempt in history.undone for i in history.intents.values() if i.attempt in kept_attempts):
-        # The original rolled these back: in the fork they have to be done again, with all that read them.
-        undone = {i.task_id for i in history.intents.values() if i.attempt in history.undone}
-        gone = set(dropped)
-        for task_id in undone:
-            gone |= _downstream(history, nodes, task_id)
-        records = [r for r in records if isinstance(r, Outcome) and r.task_id not in gone]
-        intents = [i for i in intents if isinstance(i, Intent) and i.task_id not in gone]
     submission = attrs.evolve(history.submission, workflow_id=new_id)
-    return [submission, *(attrs.evolve(r, workflow_id=new_id) for r in (*intents, *records, *timers))]
+    return [submission, *(attrs.evolve(record, workflow_id=new_id) for record in (*records, *timers))]
+
+
+def _is_current(history: History, outcome: Outcome) -> bool:
+    return history.current[outcome.task_id] == outcome.incarnation
 
 
 def _downstream(history: History, nodes: Mapping[str, Any], from_task: str) -> set[str]:

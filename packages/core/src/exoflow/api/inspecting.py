@@ -27,7 +27,7 @@ def describe_workflow(records: Sequence[WorkflowRecord], *, live: bool, finished
     if attention is not None and status is WorkflowStatus.NEEDS_ATTENTION:
         problem = f"{attention.task_id}: {attention.reason}"
     elif end is not None and end.status == "failed":
-        problem = f"task {end.task_id} failed"
+        problem = f"task {end.task_id} failed: {end.reason}"
     return WorkflowInfo(
         workflow_id=submission.workflow_id,
         name=submission.name,
@@ -59,7 +59,7 @@ def _status(end: End | None, attention: Attention | None, *, live: bool, finishe
 
 def describe_tasks(dag: Dag, history: History, continuations: dict[str, Dag]) -> tuple[TaskInfo, ...]:
     """Return what is known of each task, in the order of the DAG, continuations at the end."""
-    return tuple(_describe(node, history) for node in unfold(dag, continuations, history).values())
+    return tuple([_describe(node, history) for node in unfold(dag, continuations, history).values()])
 
 
 def _describe(node: PlanNode, history: History) -> TaskInfo:
@@ -90,5 +90,5 @@ def _describe(node: PlanNode, history: History) -> TaskInfo:
         ended_at=outcome.at if outcome is not None else None,
         seconds=outcome.seconds if outcome is not None else None,
         stored_bytes=outcome.payload.size_bytes if outcome is not None and outcome.payload is not None else None,
-        parent=node.parent,
+        parent=history.outcomes[node.parent].task_id if node.parent is not None else None,
     )

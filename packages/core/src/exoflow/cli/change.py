@@ -124,7 +124,9 @@ def settle(context: click.Context, workflow_id: str, task_id: str, happened: str
 
 
 @click.command()
-@click.option("--older-than", default="7d", metavar="AGE", callback=_parse_age, help="Only what ended longer ago. [7d]")
+@click.option(
+    "--older-than", default="30d", metavar="AGE", callback=_parse_age, help="Only what ended longer ago. [30d]"
+)
 @storage_option()
 @output_options
 def gc(older_than: float) -> None:

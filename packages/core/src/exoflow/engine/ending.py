@@ -12,6 +12,8 @@ from exoflow.values import Live
 
 __all__ = ["Ending"]
 
+_REASON_LENGTH = 200
+
 
 class Ending(Starting):
     """Decides the end, rolls back, answers; and starts again after a recovery has undone what was superseded."""
@@ -29,7 +31,7 @@ class Ending(Starting):
 
     def _succeed(self, node: NodeState) -> None:
         self.ended = "succeeded"
-        self._log(End(self.workflow_id, "succeeded", node.task_id, self.now, node.payload), self._succeeded, node)
+        self._log(End(self.workflow_id, "succeeded", node.task_id, self.now, "", node.payload), self._succeeded, node)
         self._end_position = self._logged
 
     def _succeeded(self, node: NodeState) -> None:
@@ -62,7 +64,7 @@ class Ending(Starting):
     def _end(self, status: str, task_id: str, failure: BaseException | None, error: BaseException | None) -> None:
         self.ended, self.error = status, failure
         self._log(
-            End(self.workflow_id, status, task_id, self.now, None if error is None else Live(error)),  # type: ignore[arg-type]
+            End(self.workflow_id, status, task_id, self.now, _in_a_line(error), None if error is None else Live(error)),  # type: ignore[arg-type]
             self._end_durable, None,
         )  # fmt: skip
         self._end_position = self._logged
@@ -184,3 +186,10 @@ class Ending(Starting):
         before, self.error = self.error, NeedsAttentionError(self.workflow_id, node.task_id, reason)
         self.error.__cause__ = error or before
         self._drop_waiting()
+
+
+def _in_a_line(error: BaseException | None) -> str:
+    if error is None:
+        return ""
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    return text if len(text) <= _REASON_LENGTH else f"{text[: _REASON_LENGTH - 3]}..."

@@ -172,6 +172,8 @@ class End:
     status: str
     task_id: str
     at: float
+    reason: str = ""
+    """Of a failure, in a line: for those who list workflows and must not unpickle anything for that."""
     payload: Payload | None = None
 
 

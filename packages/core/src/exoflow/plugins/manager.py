@@ -296,6 +296,18 @@ class PluginManager:
         _check_options(f"the executor {name!r}", factories[name], (services,), options)
         return factories[name](services, **options)
 
+    def check_executor(self, name: str, /, **options: Any) -> None:
+        """Check that an executor could be made, before any task needs it.
+
+        Raises:
+            UnknownExecutorError: No plugin offers it.
+            UnknownOptionError: It takes no such option.
+        """
+        factories = self.executors()
+        if name not in factories:
+            raise UnknownExecutorError(name, factories)
+        _check_options(f"the executor {name!r}", factories[name], (None,), options)
+
     def make_codec(self, name: str) -> "Codec":
         """Return the codec of this name, one per name.
 
