@@ -29,7 +29,6 @@ SAMPLES: dict[str, Any] = {
     "detail": "digest 1234",
     "store": "file:///flows",
     "owner": "process 7 on here (journal j1)",
-    "left_behind": True,
     "what": "the journal segment x",
     "found": 9,
     "supported": 1,
@@ -125,3 +124,12 @@ def test_a_usage_error_is_a_value_error_and_a_missing_object_a_key_error() -> No
     assert issubclass(errors.ObjectNotFoundError, KeyError)
     assert "blobs/x" in str(errors.ObjectNotFoundError("blobs/x"))
     assert not str(errors.ObjectNotFoundError("blobs/x")).startswith(("'", '"')), "not the repr that KeyError shows"
+
+
+def test_what_a_dead_owner_left_behind_is_said_to_end_soon() -> None:
+    error = errors.WorkflowRunningError("trip-42", "process 7 on here (journal j1)")
+    error.left_behind = True
+
+    assert "process 7 on here" in str(error)
+    assert "`exoflow resume trip-42`" in str(error)
+    assert pickle.loads(pickle.dumps(error)).left_behind

@@ -146,15 +146,18 @@ class WorkflowNotFoundError(UsageError):
 class WorkflowRunningError(UsageError):
     """A live controller, perhaps in another process, runs this workflow; or what a dead one has left behind does."""
 
-    def __init__(self, workflow_id: str, owner: str, left_behind: bool = False) -> None:
-        self.workflow_id, self.owner, self.left_behind = workflow_id, owner, left_behind
-        super().__init__(workflow_id, owner, left_behind)
+    left_behind: bool = False
+    """Whether the owner is gone, and attempts of it still run in other processes."""
+
+    def __init__(self, workflow_id: str, owner: str) -> None:
+        self.workflow_id, self.owner = workflow_id, owner
+        super().__init__(workflow_id, owner)
 
     def __str__(self) -> str:
         if self.left_behind:
             return (
                 f"attempts of workflow {self.workflow_id!r} still run in processes that {self.owner} left behind; "
-                "they end soon, try again, or end them"
+                f"they end soon, and `exoflow resume {self.workflow_id}` goes on then"
             )
         return (
             f"workflow {self.workflow_id!r} is being run by {self.owner}; "

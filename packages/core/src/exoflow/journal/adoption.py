@@ -479,7 +479,9 @@ def _running(store: ObjectStore, own: Ownership) -> WorkflowRunningError:
     entry = read_open(store, own.last)
     if entry is None:
         return WorkflowRunningError(own.workflow_id, f"journal {own.last}")
-    return WorkflowRunningError(own.workflow_id, entry.writer, left_behind=entry.writer_is_gone)
+    error = WorkflowRunningError(own.workflow_id, entry.writer)
+    error.left_behind = entry.writer_is_gone
+    return error
 
 
 def _remove_open(store: ObjectStore, journal_ids: Iterable[str]) -> None:
