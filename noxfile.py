@@ -81,6 +81,20 @@ def minimums(session: nox.Session, package: str) -> None:
 
 
 @nox.session
+def chaos(session: nox.Session) -> None:
+    """Kill real processes at random, 550 times: EXOFLOW_KILLS and EXOFLOW_SEED say how often, and when."""
+    session.install("--group=test", "--editable", "packages/core", "--editable", "packages/storage")
+    pytest(session, "chaos", "-m", "slow", "tests/chaos")
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Random workflows, crashes, interleavings and store faults, far more of them than `tests` plays: EXOFLOW_SEEDS."""
+    session.install("--group=test", "--editable", "packages/core", "--editable", "packages/storage")
+    pytest(session, "fuzz", "-m", "slow", "packages/core/tests")
+
+
+@nox.session
 def docs(session: nox.Session) -> None:
     """Build the documentation; a warning is an error."""
     session.install("--group=docs", "--editable", "packages/core", "--editable", "packages/storage")

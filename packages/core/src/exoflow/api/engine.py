@@ -541,6 +541,7 @@ class Engine:
         assert history.submission is not None
         run = WorkflowRun(workflow_id, prefix, state, history.submission.digest)
         run.taken.update(o.message for o in history.outcomes.values() if o.message)
+        run.discarded.update(run.taken)
         controller.submit([(run, None)])
         return self._handle(run)
 

@@ -224,7 +224,7 @@ class Commands:
         self._controller.listener.listen(run, node.spec.args[0], command.attempt)
 
     def _discard(self, run: WorkflowRun, command: ev.Discard) -> None:
-        self._controller.listener.discard(command.key)
+        self._controller.listener.discard(run, command.key)
 
     # --- answers ------------------------------------------------------------------------------------------------
 

@@ -62,8 +62,9 @@ class Listener:
         """The workflow is over for this controller."""
         self._waiting.pop(run, None)
 
-    def discard(self, key: str) -> None:
+    def discard(self, run: WorkflowRun, key: str) -> None:
         """Delete a message; should that fail, recovery finds it taken and deletes it then."""
+        run.discarded.add(key)
         self._ask(partial(self._delete, key))
 
     def close(self) -> None:
@@ -100,7 +101,7 @@ class Listener:
         if self._looking or self._closed or not self._controller.runs:
             return
         self._looking = True
-        wanted = set(self._controller.runs)
+        wanted = dict(self._controller.runs)
         self._ask(lambda: self._look(wanted))
 
     def _next_in_line(self, run: WorkflowRun, event: str) -> str | None:
@@ -113,9 +114,9 @@ class Listener:
                 return attempt
         return None
 
-    def _look(self, wanted: set[str]) -> None:
+    def _look(self, wanted: dict[str, WorkflowRun]) -> None:
         """List the inbox and read what is for us. On a thread of its own."""
-        found: list[tuple[str, str, str, bytes]] = []
+        found: list[tuple[WorkflowRun, str, str, bytes]] = []
         try:
             for workflow_id, events in inbox.pending(self._store).items():
                 if workflow_id not in wanted:
@@ -123,7 +124,8 @@ class Listener:
                 for event, messages in events.items():
                     for message in messages:
                         try:
-                            found.append((workflow_id, event, message.key, bytes(inbox.read(self._store, message))))
+                            data = bytes(inbox.read(self._store, message))
+                            found.append((wanted[workflow_id], event, message.key, data))
                         except ObjectNotFoundError:
                             continue
         except Exception as error:
@@ -131,11 +133,14 @@ class Listener:
             log.log(level, "the inbox cannot be read, trying again: %s", error)
         self._controller.post(lambda: self._give_out(found))
 
-    def _give_out(self, found: list[tuple[str, str, str, bytes]]) -> None:
+    def _give_out(self, found: list[tuple[WorkflowRun, str, str, bytes]]) -> None:
         self._looking = False
-        for workflow_id, event, key, data in found:
-            run = self._controller.runs.get(workflow_id)
-            if run is None or key in run.taken:
+        for run, event, key, data in found:
+            if self._controller.runs.get(run.workflow_id) is not run:
+                continue  # over by now; of another run under its id this is no message
+            if key in run.taken:
+                if key in run.discarded:  # its sender did not hear that it had arrived, and sent it again
+                    self._ask(partial(self._delete, key))
                 continue
             if event == inbox.CANCEL:
                 run.taken.add(key)

@@ -29,7 +29,7 @@ class WorkflowRun:
     """What the driver keeps of a workflow while it runs."""
 
     __slots__ = (
-        "abandoned", "digest", "done", "earlier", "left", "poisoned", "prefix", "state", "taken", "undo_payloads", "workflow_id",
+        "abandoned", "digest", "discarded", "done", "earlier", "left", "poisoned", "prefix", "state", "taken", "undo_payloads", "workflow_id",
     )  # fmt: skip
 
     def __init__(self, workflow_id: str, prefix: str, state: WorkflowState, digest: str) -> None:
@@ -50,6 +50,8 @@ class WorkflowRun:
         """Attempts that cannot start, because what their intent needs could not be made."""
         self.taken: set[str] = set()
         """Messages some node has taken."""
+        self.discarded: set[str] = set()
+        """Those of them of which a durable record says so, so that they may be deleted."""
 
 
 def persistence_of(node: NodeState) -> Persistence:
