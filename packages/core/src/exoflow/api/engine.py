@@ -31,6 +31,7 @@ from exoflow.errors import (
     UnknownOptionError,
     UsageError,
     WorkflowMismatchError,
+    WorkflowNotFoundError,
     WorkflowRunningError,
 )
 from exoflow.failures.injectors import combine, describe
@@ -54,6 +55,9 @@ from exoflow.values import Encoded, inline
 __all__ = ["Engine"]
 
 log = logging.getLogger(__name__)
+
+_CHANGES_OF_MIND = 20
+"""How often a start may find a workflow that is gone when it is looked at."""
 
 
 class Engine:
@@ -465,10 +469,17 @@ class Engine:
             _check_same(workflow_id, run.digest, dag)
             return self._handle(run)
         writer = controller.flusher.writer
-        epoch = self._controllers.take(controller, lambda: adoption.begin(self.store, writer, workflow_id, time.time()))
-        if epoch is None:
-            return self._resume(workflow_id, dag, False)
-        return self._submit(controller, [self._new_run(controller, workflow_id, epoch, dag, submission)])[0]
+        for _ in range(_CHANGES_OF_MIND):
+            epoch = self._controllers.take(
+                controller, lambda: adoption.begin(self.store, writer, workflow_id, time.time())
+            )
+            if epoch is not None:
+                return self._submit(controller, [self._new_run(controller, workflow_id, epoch, dag, submission)])[0]
+            try:
+                return self._resume(workflow_id, dag, False)
+            except WorkflowNotFoundError:
+                continue  # what was there a moment ago was deleted, or its owner never got to submit it
+        raise UnavailableError(f"workflow {workflow_id!r} is begun and given up again and again; try later")
 
     def _new_run(
         self, controller: Controller, workflow_id: str, generation: int, dag: Dag, submission: rec.Submission

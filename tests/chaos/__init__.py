@@ -1,0 +1,1 @@
+"""Real processes, real kills, real disks: what the promises are worth when nobody simulates anything."""
