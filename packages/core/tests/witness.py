@@ -101,6 +101,15 @@ class Ledger:
     def undone(self) -> list[str]:
         return [entry["task"] for entry in self if entry["what"] == "undid"]
 
+    def undo_by_hand(self, task: str) -> None:
+        """Undo what stands of a rollback task."""
+        undone = {entry["key"] for entry in self.lines("undid")}
+        for entry in self.lines("did", task):
+            if entry["attempt"] not in undone:
+                line = {"what": "undid", "task": task, "attempt": entry["attempt"], "key": entry["attempt"]}
+                with Path(self.path).open("a") as file:
+                    file.write(json.dumps(line) + "\n")
+
     def check(self, *, failed: bool = False) -> None:
         """Compare what is written with the promises of the table; *failed* or cancelled workflows leave nothing."""
         keys: dict[str, set[str]] = {}
@@ -151,6 +160,23 @@ class Ledger:
         for entry in self:
             if entry["what"] in ("ran", "happened", "did") and entry["key"] not in undone:
                 assert json.dumps(entry["inputs"]) in explained, f"nothing explains {entry}"
+
+
+def run_with_a_person(engine: exoflow.Engine, node: Callable[[], exoflow.Node], book: Ledger) -> Any:
+    """Run the workflow *w*; where only a heartbeat told of its last owner, look what became of an attempt, and say it."""
+    while True:
+        try:
+            return engine.run(node(), workflow_id="w")
+        except exoflow.NeedsAttentionError as error:
+            if "not heard any more" not in str(error):
+                raise
+            effects = next(task.effects for task in engine.show("w").tasks if task.task_id == error.task_id)
+            if effects == "once":
+                value = next((e["value"] for e in book.lines("happened", error.task_id)), None)
+                engine.settle("w", error.task_id, happened=value is not None, value=value)
+            else:
+                book.undo_by_hand(error.task_id)
+                engine.settle("w", error.task_id, happened=False)
 
 
 # --- tasks ----------------------------------------------------------------------------------------------------------

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 import exoflow
-from exoflow.api import controllers, reading
+from exoflow.api import reading
 from exoflow.api.engine import Engine
 from exoflow.failures.points import FailurePoint, SimulatedCrash
 
-from ..witness import ANNOTATIONS, Bucket, Ledger, chain, explain, fail_in_the_end, fresh
+from ..witness import ANNOTATIONS, Bucket, Ledger, chain, explain, fail_in_the_end, fresh, run_with_a_person
 
 POOL = ThreadPoolExecutor(8)
 """Lives are lived beside each other: most of their time they wait for threads to wake up."""
@@ -66,7 +66,7 @@ def at_every_time(point: FailurePoint, kind: str, tmp_path: Path, make: Any, che
         def node() -> exoflow.Node:
             return make(book.path)  # type: ignore[no-any-return]
 
-        answer, crashes = live_to_the_end(life, node, [f"*.crash@{nth},{point}"])
+        answer, crashes = live_to_the_end(life, node, [f"*.crash@{nth},{point}"], book)
         assert crashes == 1 or nth > 1 or not counting.times
         check(book, life, answer)
         if nth == 1 and not isinstance(answer, exoflow.NeedsAttentionError):
@@ -75,13 +75,13 @@ def at_every_time(point: FailurePoint, kind: str, tmp_path: Path, make: Any, che
     list(POOL.map(live, range(1, counting.times + 1)))
 
 
-def live_to_the_end(life: Life, node: Callable[[], exoflow.Node], crashes: list[str]) -> tuple[Any, int]:
+def live_to_the_end(life: Life, node: Callable[[], exoflow.Node], crashes: list[str], book: Ledger) -> tuple[Any, int]:
     """Run a workflow through crashes; return its answer, or its error, and how many crashes really came."""
     came = 0
     for failure in (*crashes, None):
         with life.engine(*([failure] if failure else [])) as engine:
             try:
-                return engine.run(node(), workflow_id="w"), came
+                return run_with_a_person(engine, node, book), came
             except SimulatedCrash:
                 assert failure is not None
                 came += 1
@@ -115,7 +115,7 @@ def test_a_chain_crashed_at_every_point_is_explained_by_one_incarnation_of_each_
             explain(answer)
             book.check()
             return
-        # Only what nobody can know may stop it: an attempt of a once task, without anybody to ask.
+        # Only what nobody can know may stop it for good: an attempt of a once task, without anybody to ask.
         assert annotation == "send"
         assert isinstance(answer, exoflow.NeedsAttentionError)
         assert answer.task_id == "middle"
@@ -183,7 +183,7 @@ def test_several_crashes_one_after_the_other_add_up_to_none(seed: int, tmp_path:
             f"*.crash@{chooser.randint(1, 4)},{chooser.choice(list(FailurePoint))}"
             for _ in range(chooser.randint(1, 5))
         ]
-        answer, _ = live_to_the_end(life, node, crashes)
+        answer, _ = live_to_the_end(life, node, crashes, book)
         if fails:
             assert isinstance(answer, exoflow.TaskFailedError), crashes
         else:

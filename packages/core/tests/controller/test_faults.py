@@ -20,7 +20,7 @@ from exoflow.journal import creation, writer
 from exoflow.stores.memory import MemoryStore
 from exoflow.testing.faults import Chances, Delay, FaultyStore, LoseAnswer, Refuse
 
-from ..witness import Bucket, Ledger, fail, fresh, random_dag
+from ..witness import Bucket, Ledger, fail, fresh, random_dag, run_with_a_person
 
 SEEDS = int(os.environ.get("EXOFLOW_SEEDS", "160"))
 CHUNKS = 16
@@ -75,7 +75,7 @@ def play(seed: int, folder: Path) -> None:
             failures = [f"*.crash@{chooser.randint(1, 5)},{chooser.choice(list(FailurePoint))}"]
         with Engine(store, executor, failures=failures) as engine:
             try:
-                answer = engine.run(node(), workflow_id="w")
+                answer = run_with_a_person(engine, node, book)
                 break
             except exoflow.TaskFailedError as error:
                 assert isinstance(error.__cause__, ValueError), error

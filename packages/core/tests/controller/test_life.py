@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import exoflow
-from exoflow.api import controllers, reading
+from exoflow.api import controllers
 from exoflow.api.engine import Engine
 from exoflow.controller import closing, listening
 from exoflow.controller import controller as controller_module

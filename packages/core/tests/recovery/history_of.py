@@ -5,7 +5,7 @@ from typing import Any
 
 from exoflow.graph.dag import Dag, compile_dag
 from exoflow.graph.node import Node
-from exoflow.journal.records import End, Intent, Outcome, Settlement, Submission, UndoRecord, WorkflowRecord
+from exoflow.journal.records import End, FellSilent, Intent, Outcome, Settlement, Submission, UndoRecord, WorkflowRecord
 from exoflow.recovery.history import History
 from exoflow.recovery.plan import RecoveryPlan, plan_recovery
 from exoflow.tasks.task import Task, task
@@ -78,6 +78,10 @@ class Story:
 
     def settled(self, task_id: str, attempt: str, *, happened: bool) -> "Story":
         self.records.append(Settlement("w", task_id, attempt, happened))
+        return self
+
+    def fell_silent(self, journal_id: str) -> "Story":
+        self.records.append(FellSilent("w", journal_id))
         return self
 
     def ended(self, status: str) -> "Story":

@@ -77,10 +77,6 @@ def test_a_controller_that_holds_its_lock_keeps_its_attempts_to_itself(task: Any
     assert ledger.tasks() == [task.name, "charge"]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="an heir that knows of a heartbeat alone undoes and resolves at once, although nothing says that the attempt ended",
-)
 @pytest.mark.parametrize("kind", ["rollback", "once"])
 def test_silence_does_not_say_that_an_attempt_has_ended(kind: str, tmp_path: Path) -> None:
     storage, ledger, name = Silent(fresh()), Ledger(tmp_path / "ledger"), new_door()

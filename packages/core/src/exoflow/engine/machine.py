@@ -68,6 +68,8 @@ class Machine:
         """A task whose recorded outcome is an error nobody catches."""
         self.unresolved: list[NodeState] = []
         """Once tasks of which recovery knows an intent and no end: whether they happened is asked first."""
+        self.unended: list[tuple[NodeState, str]] = []
+        """Attempts that may still run where nobody hears of them, with their nodes: a person is asked before anything else."""
         self.unasked: dict[NodeState, None] = {}
         """Those that will be asked about when what they read has been made again, by other code than before."""
         self.growth = Growth(dag)

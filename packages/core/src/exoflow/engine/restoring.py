@@ -8,6 +8,7 @@ from exoflow.engine.node_state import NodeState, Phase
 from exoflow.engine.state import WorkflowState
 from exoflow.errors import CodeChangedError
 from exoflow.graph.dag import Dag
+from exoflow.journal.records import Intent
 from exoflow.recovery.history import History
 from exoflow.recovery.plan import PlanNode, RecoveryPlan, plan_recovery, unfold
 from exoflow.tasks.policy import Effects
@@ -130,7 +131,7 @@ def _count(state: WorkflowState) -> None:
 
 
 def _restore_intents(state: WorkflowState, history: History, plan: RecoveryPlan, nodes: Mapping[str, PlanNode]) -> None:
-    doomed = {intent.attempt for intent in plan.roll_back}
+    doomed = {intent.attempt for intent in (*plan.roll_back, *plan.unended)}
     for intent in history.intents.values():
         found = nodes.get(intent.task_id)
         if found is None or found.spec.task.policy.effects is not Effects.ROLLBACK:
@@ -139,10 +140,9 @@ def _restore_intents(state: WorkflowState, history: History, plan: RecoveryPlan,
             continue
         state.to_undo[intent.attempt] = (state.nodes[intent.task_id], intent)
     for intent in reversed(plan.roll_back):
-        node = state.nodes.get(intent.task_id)
-        if node is None:  # of a continuation that no longer counts; only its undo function is still wanted
-            node = NodeState(intent.task_id, nodes[intent.task_id].spec)
-        state.to_undo[intent.attempt] = (node, intent)
+        state.to_undo[intent.attempt] = (_node_of(state, intent, nodes), intent)
+    for intent in plan.unended:
+        state.unended.append((_node_of(state, intent, nodes), intent.attempt))
     state.superseded = len(plan.roll_back)
     for intent in plan.resolve:
         known = state.nodes.get(intent.task_id)
@@ -156,3 +156,10 @@ def _restore_intents(state: WorkflowState, history: History, plan: RecoveryPlan,
                 continue
             known.phase = Phase.RESOLVING  # its fate is learnt first; then it is started, or never
             state.unresolved.append(known)
+
+
+def _node_of(state: WorkflowState, intent: Intent, nodes: Mapping[str, PlanNode]) -> NodeState:
+    node = state.nodes.get(intent.task_id)
+    if node is None:  # of a continuation that no longer counts; only what its policy says is still wanted
+        node = NodeState(intent.task_id, nodes[intent.task_id].spec)
+    return node

@@ -36,6 +36,11 @@ class WorkflowState(Failing):
         self._base = 0
         if self.ended == "succeeded":
             self._answer(self.result_node.provider or self.result_node)
+        elif self.unended:
+            node, attempt = self.unended[0]
+            self._need_attention(
+                node, "its attempt began in a process that is not heard any more, and may still run", attempt
+            )
         elif self.ended is not None:
             self._find_out()
             self._roll_back_if_idle()

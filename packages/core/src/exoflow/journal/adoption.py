@@ -50,7 +50,7 @@ from exoflow.journal.ownership import (
 from exoflow.journal.reader import Selection, find_end
 from exoflow.journal.shelf import Shelf, records_at
 from exoflow.journal.writer import JournalWriter
-from exoflow.stores.contract import ObjectStore
+from exoflow.stores.contract import ObjectStore, SupportsLocks
 
 __all__ = ["LIGHT", "Acquired", "acquire", "acquire_many", "adopt", "begin", "orphans", "seal", "succeed"]
 
@@ -384,11 +384,16 @@ def _take_in(
     lengths = {journal_id: shelf.book(journal_id).contents.batches for journal_id in fresh}
     taken, given_up = _share_out(store, writer.journal_id, shelf, fresh, wanted, now)
     batch: list[bytes | memoryview] = [rec.encode(rec.Adopted(journal_id, lengths[journal_id])) for journal_id in fresh]
-    batch += [rec.encode(rec.Released(workflow_id)) for workflow_id in given_up]
+    silent = [] if isinstance(store, SupportsLocks) else [each for each in fresh if not _has_retired(shelf, each)]
+    for workflow_id in given_up:
+        batch += _silence(shelf, silent, workflow_id)
+        batch.append(rec.encode(rec.Released(workflow_id)))
     found: dict[str, Acquired] = {}
     whole = Shelf(store, _WHOLE) if len(taken) > 1 else None
     for workflow_id, own in taken.items():
         past = history(whole or Shelf(store, attrs.evolve(_WHOLE, workflow_id=workflow_id)), own, lengths)
+        said = _silence(shelf, silent, workflow_id)
+        past = attrs.evolve(past, records=[*past.records, *map(_decode, said)], raw=[*past.raw, *said])
         found[workflow_id] = _acquired(own.epoch, past)
         batch += past.raw
     writer.append(batch)
@@ -427,6 +432,28 @@ def _share_out(
             # to go on. To a workflow that is elsewhere it means nothing: no claim leads to this record.
             given_up[workflow_id] = journal_id
     return taken, given_up
+
+
+def _has_retired(shelf: Shelf, journal_id: str) -> bool:
+    return any(isinstance(record, rec.Retired) for record in shelf.book(journal_id).contents.records)
+
+
+def _silence(shelf: Shelf, silent: list[str], workflow_id: str) -> list[memoryview]:
+    """Return records that say whose attempts at effects of a workflow may still run."""
+    return [
+        memoryview(rec.encode(rec.FellSilent(workflow_id, journal_id)))
+        for journal_id in silent
+        if any(
+            isinstance(record, rec.Intent)
+            for record in records_at(
+                shelf.book(journal_id).contents, shelf.book(journal_id).by_workflow.get(workflow_id, ())
+            )
+        )
+    ]
+
+
+def _decode(record: memoryview) -> rec.WorkflowRecord:
+    return rec.decode(record)  # type: ignore[return-value]
 
 
 def _unfinished_in(shelf: Shelf, journal_id: str) -> Iterator[str]:

@@ -7,6 +7,7 @@ from exoflow.journal.records import (
     Attention,
     Deleted,
     End,
+    FellSilent,
     Intent,
     Opened,
     Outcome,
@@ -25,7 +26,8 @@ __all__ = ["SUMMARY", "blobs_named", "end_of", "is_finished", "needs_attention",
 SUMMARY = frozenset(
     made.kind
     for made in (
-        Opened, Adopted, Retired, Submission, Intent, UndoRecord, Settlement, End, Attention, Released, Deleted
+        Opened, Adopted, Retired, Submission, Intent, UndoRecord, Settlement, End, Attention, Released, Deleted,
+        FellSilent,
     )
 )  # fmt: skip
 """The records that say where a workflow stands, and none of those that say what its tasks came to."""

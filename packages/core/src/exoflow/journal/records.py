@@ -24,6 +24,7 @@ __all__ = [
     "Attention",
     "Deleted",
     "End",
+    "FellSilent",
     "Intent",
     "JournalRecord",
     "Opened",
@@ -205,15 +206,38 @@ class Deleted:
     at: float
 
 
+@attrs.frozen
+class FellSilent:
+    """The writer of a journal that held the workflow was not heard any more, and nothing said that it was dead.
+
+    So what it had begun may still run: nobody can know, but a receiver that refuses it.
+    """
+
+    kind: ClassVar[int] = 26
+    workflow_id: str
+    journal_id: str
+
+
 JournalRecord: TypeAlias = Opened | Adopted | Retired
 WorkflowRecord: TypeAlias = (
-    Submission | Outcome | Intent | UndoRecord | Settlement | TimerArmed | End | Attention | Released | Deleted
+    Submission
+    | Outcome
+    | Intent
+    | UndoRecord
+    | Settlement
+    | TimerArmed
+    | End
+    | Attention
+    | Released
+    | Deleted
+    | FellSilent
 )
 Record: TypeAlias = JournalRecord | WorkflowRecord
 
 _KINDS: dict[int, tuple[Any, Callable[[Any], tuple[Any, ...]], bool]] = {}
 for _class in (
-    Opened, Adopted, Retired, Submission, Outcome, Intent, UndoRecord, Settlement, TimerArmed, End, Attention, Released, Deleted
+    Opened, Adopted, Retired, Submission, Outcome, Intent, UndoRecord, Settlement, TimerArmed, End, Attention, Released, Deleted,
+    FellSilent,
 ):  # fmt: skip
     _names = tuple(field.name for field in attrs.fields(_class))
     _KINDS[_class.kind] = (_class, attrgetter(*(n for n in _names if n != "payload")), "payload" in _names)

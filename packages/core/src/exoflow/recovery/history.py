@@ -7,6 +7,7 @@ import attrs
 from exoflow.journal.records import (
     Attention,
     End,
+    FellSilent,
     Intent,
     Outcome,
     Settlement,
@@ -38,6 +39,8 @@ class History:
     deadlines: dict[str, float] = attrs.field(factory=dict)
     end: End | None = None
     rolled_back: bool = False
+    silent: set[str] = attrs.field(factory=set)
+    """Journals whose writers were not heard any more: nobody knows whether what they began has ended."""
     attention: Attention | None = None
 
     @classmethod
@@ -72,6 +75,8 @@ class History:
                 self.end = record
         elif isinstance(record, Attention):
             self.attention = record
+        elif isinstance(record, FellSilent):
+            self.silent.add(record.journal_id)
         elif isinstance(record, Submission):
             self.__init__(submission=record)  # type: ignore[misc]
 
@@ -110,6 +115,7 @@ class History:
             Settlement(workflow, self.intents[a].task_id, a, h) for a, h in self.settled.items() if a in self.intents
         )
         made.extend(TimerArmed(workflow, task_id, deadline) for task_id, deadline in self.deadlines.items())
+        made.extend(FellSilent(workflow, journal_id) for journal_id in sorted(self.silent))
         if self.attention is not None:
             made.append(self.attention)
         if self.end is not None:

@@ -58,6 +58,9 @@ class RecoveryPlan:
     """Attempts to undo before anything runs, in this order: reverse causal."""
     resolve: tuple[Intent, ...]
     """Attempts of once tasks of which nobody knows what they did."""
+    unended: tuple[Intent, ...] = ()
+    """Attempts that may still run, in a process nobody hears any more: neither undone nor asked about before a person has
+    said what became of them. Without those of receivers that refuse late arrivals (``fences=True``)."""
     code_changed: tuple[str, ...] = ()
     """Deterministic tasks that must run again with other code than before..."""
     endangered: tuple[str, ...] = ()
@@ -255,9 +258,12 @@ class _Planner:
     def _finish(self) -> RecoveryPlan:
         history, nodes = self.history, self.nodes
         ended_by = {outcome.attempt: outcome for outcome in history.outcomes.values()}
-        roll_back, resolve = [], []
+        roll_back, resolve, unended = [], [], []
         for intent in history.intents.values():
             node = nodes.get(intent.task_id)
+            if intent.attempt not in ended_by and self._may_still_run(intent):
+                unended.append(intent)
+                continue
             effects = node.spec.task.policy.effects if node is not None else Effects.ROLLBACK
             if effects is Effects.ROLLBACK:
                 if intent.attempt not in history.undone and not self._counts(ended_by.get(intent.attempt)):
@@ -277,9 +283,17 @@ class _Planner:
             },
             roll_back=tuple(reversed(roll_back)),
             resolve=tuple(resolve),
+            unended=tuple(unended),
             code_changed=tuple(self.code_changed) if endangered else (),
             endangered=endangered,
         )
+
+    def _may_still_run(self, intent: Intent) -> bool:
+        history, node = self.history, self.nodes.get(intent.task_id)
+        if not history.silent or intent.attempt in history.undone or intent.attempt in history.settled:
+            return False
+        fences = node is not None and node.spec.task.policy.fences
+        return not fences and intent.attempt.partition(".")[0] in history.silent
 
     def _counts(self, outcome: Outcome | None) -> bool:
         if outcome is None or outcome.task_id in self.gone or outcome.task_id in self.rerun:
