@@ -202,7 +202,7 @@ def test_a_damaged_journal_is_named_with_its_place_and_nothing_is_done(shop: Sho
 
         assert (refused.returncode, refused.stdout) == (1, ""), words
         named = f"error: {segment.relative_to(shop.folder / 'flows')}: batch 1 at byte 16 is damaged, and batch "
-        assert refused.stderr.startswith(named), words
+        assert named in refused.stderr, words
         assert refused.stderr.endswith("the stored bytes are wrong, restore them from a copy\n"), words
     told: dict[str, Any] = json.loads(shop.call("resume", "o 1", *STORAGE, "--json").stderr)
     assert (told["error"], told["exit_code"]) == ("CorruptCheckpointError", 1)

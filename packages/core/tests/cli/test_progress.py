@@ -43,11 +43,12 @@ def test_a_long_run_says_how_far_it_is_and_sums_up(capsys):
             )
         )
 
-    assert "1 tasks run, 1 loaded in" in capsys.readouterr().err
+    assert "1 task run, 1 loaded in" in capsys.readouterr().err
 
 
 def test_what_goes_wrong_is_told_when_the_run_is_long(capsys):
     with ProgressObserver(terminal=False, after_s=0.0, line_every_s=0.01) as progress:
+        happen(progress, "task_started", "pay", number=1)
         until(lambda: progress.shown)
         happen(progress, "task_failed", "pay", number=1, problem="TimeoutError")
         happen(progress, "task_retried", "pay", number=2)
@@ -59,7 +60,7 @@ def test_what_goes_wrong_is_told_when_the_run_is_long(capsys):
     assert "pay#2 is tried again\n" in err
     assert "pay#2 failed: ValueError: none\n" in err
     assert "seat was undone\n" in err
-    assert "1 attempts repeated, 1 failed in" in err
+    assert "1 attempt repeated, 1 failed in" in err
 
 
 def test_a_task_that_succeeds_in_the_end_has_not_failed(capsys):
@@ -70,7 +71,7 @@ def test_a_task_that_succeeds_in_the_end_has_not_failed(capsys):
     assert progress._counts()[2] == "pay"
     happen(progress, "task_finished", "pay", number=2)
 
-    assert progress.summary().startswith("1 tasks run, 1 attempts repeated in")
+    assert progress.summary().startswith("1 task run, 1 attempt repeated in")
 
 
 def test_several_workflows_are_counted_together(capsys):
@@ -128,3 +129,11 @@ def test_no_thread_is_left_behind(terminal, capsys):
 
     assert "exoflow-progress" not in {thread.name for thread in threading.enumerate()}
     assert sys.stdout is not None
+
+
+def test_what_never_begins_is_not_told_of(capsys):
+    with ProgressObserver(terminal=False, after_s=0.0, line_every_s=0.01) as progress:
+        pass
+
+    assert not progress.shown
+    assert capsys.readouterr().err == ""

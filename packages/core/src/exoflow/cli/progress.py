@@ -106,18 +106,21 @@ class ProgressObserver:
     def summary(self) -> str:
         """Say in one line what became of the tasks, and how long it took."""
         with self._mutex:
-            parts = [f"{self._finished} tasks run"]
+            parts = [f"{counted(self._finished, 'task')} run"]
             if self._loaded:
                 parts.append(f"{self._loaded} loaded")
             if self._retried:
-                parts.append(f"{self._retried} attempts repeated")
+                parts.append(f"{counted(self._retried, 'attempt')} repeated")
             if self._failed:
                 parts.append(f"{len(self._failed)} failed")
         return f"{', '.join(parts)} in {duration(self._clock() - self._began)}"
 
     def _watch(self) -> None:
-        if self._stop.wait(self._after_s):
-            return
+        while True:
+            if self._stop.wait(self._after_s):
+                return
+            if self._totals:
+                break  # before that there is nothing to tell of
         self.shown = True
         if self._terminal:
             self._draw()
@@ -150,13 +153,18 @@ class ProgressObserver:
     def _line(self) -> str:
         total, done, names = self._counts()
         running = f", running {names}" if names else ""
-        return f"{done} of {total} tasks done{running}, {duration(self._clock() - self._began)}"
+        return f"{done} of {counted(total, 'task')} done{running}, {duration(self._clock() - self._began)}"
 
     def _say_notes(self, speak: Callable[[str], Any]) -> None:
         with self._mutex:
             notes, self._notes = self._notes, []
         for note in notes:
             speak(note)
+
+
+def counted(number: int, noun: str) -> str:
+    """Return *number* with *noun* in singular or plural."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _note(happening: Happening) -> str:
