@@ -48,7 +48,7 @@ def test_a_long_run_says_how_far_it_is_and_sums_up(capsys):
 
 def test_what_goes_wrong_is_told_when_the_run_is_long(capsys):
     with ProgressObserver(terminal=False, after_s=0.0, line_every_s=0.01) as progress:
-        happen(progress, "task_started", "pay", number=1)
+        happen(progress, "workflow_started", total=2)
         until(lambda: progress.shown)
         happen(progress, "task_failed", "pay", number=1, problem="TimeoutError")
         happen(progress, "task_retried", "pay", number=2)

@@ -116,11 +116,11 @@ class ProgressObserver:
         return f"{', '.join(parts)} in {duration(self._clock() - self._began)}"
 
     def _watch(self) -> None:
-        while True:
-            if self._stop.wait(self._after_s):
+        if self._stop.wait(self._after_s):
+            return
+        while not self._totals:  # nothing to tell of yet
+            if self._stop.wait(self._every_s):
                 return
-            if self._totals:
-                break  # before that there is nothing to tell of
         self.shown = True
         if self._terminal:
             self._draw()
