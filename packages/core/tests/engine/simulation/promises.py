@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import exoflow.engine.events as ev
 from exoflow.engine.node_state import NodeState, Phase
 from exoflow.errors import TaskLostError
-from exoflow.journal.records import End, Intent, Outcome
+from exoflow.journal.records import End, Intent, Outcome, Submission
 from exoflow.recovery.history import History
 from exoflow.tasks.policy import Checkpoint, Effects
 
@@ -74,7 +74,9 @@ def a_start_is_safe(world: "World", node: NodeState, start: "Start") -> None:
         assert intent is not None
         kept(intent.reads == start.reads, f"the intent of {node} names other reads")
     if start.effects is not Effects.NONE:
+        kept(any(isinstance(r, Submission) for r in world.log), f"{node} starts before its workflow is durable")
         _earlier_attempts_are_out_of_the_way(world, start)
+        _its_key_is_right(world, start)
     if start.effects in (Effects.IDEMPOTENT, Effects.ONCE):
         _inputs_stay(world, node)
         for earlier in outside.starts.values():
@@ -82,6 +84,17 @@ def a_start_is_safe(world: "World", node: NodeState, start: "Start") -> None:
                 kept(
                     earlier.inputs == start.inputs or world.accepted, f"key {start.key} is used with two sets of inputs"
                 )
+
+
+def _its_key_is_right(world: "World", start: "Start") -> None:
+    own = start.effects is Effects.ROLLBACK or (start.effects is Effects.ONCE and start.policy.fences)
+    for earlier in world.outside.starts.values():
+        if earlier.task_id != start.task_id:
+            continue
+        if own:
+            kept(earlier.key != start.key, f"{start.attempt} has the key of {earlier.attempt}, which may be refused")
+        else:
+            kept(earlier.key == start.key or world.accepted, f"{start.task_id} has the keys {earlier.key}, {start.key}")
 
 
 def _node_at(world: "World", node: NodeState, index: int) -> NodeState:

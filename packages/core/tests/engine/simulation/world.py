@@ -18,7 +18,7 @@ from exoflow.errors import TaskLostError, TaskTimeoutError
 from exoflow.executors.contract import Persistence
 from exoflow.graph.dag import Dag, compile_dag
 from exoflow.graph.node import Node
-from exoflow.journal.records import End, Intent, Outcome, Settlement, Submission, UndoRecord, decode, encode
+from exoflow.journal.records import End, Intent, Outcome, Settlement, Submission, TimerArmed, UndoRecord, decode, encode
 from exoflow.recovery.history import History
 from exoflow.recovery.plan import RecoveryPlan
 from exoflow.tasks.policy import Effects, TaskPolicy
@@ -472,6 +472,10 @@ class World:
         if node is not None:
             self.deadlines[node.task_id] = self.inputs_of[attempt]
         self.tell(ev.Armed(attempt, self.clock + 5.0))
+        if node is not None and self.state.ended is None:
+            logged = (*self.log, *(self.in_flight or ()), *self.buffer)
+            told = any(isinstance(r, TimerArmed) and r.task_id == node.task_id for r in logged)
+            promises.kept(told, f"the deadline of {node} is recorded nowhere")
 
     def fired(self, attempt: str) -> None:
         """A sleep is over, or a wait for a message takes too long."""
@@ -605,7 +609,10 @@ class World:
         self.inputs_of[attempt] = inputs = self.inputs(node)
         if deadline is None:
             self.unarmed.append(attempt)
-        elif deadline:
+        else:
+            known = [r.deadline for r in self.log if isinstance(r, TimerArmed) and r.task_id == node.task_id]
+            promises.kept(not deadline or deadline in known, f"{node} is to wait until {deadline}, not {known}")
+        if deadline:
             before = self.deadlines[node.task_id]
             promises.kept(before == inputs or self.accepted, f"{node} sleeps as long as a lost {before} said")
 
