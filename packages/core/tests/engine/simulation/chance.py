@@ -5,8 +5,8 @@ from typing import Any
 
 import attrs
 
-from exoflow.engine.node_state import NodeState
 from exoflow.controller.run import persistence_of
+from exoflow.engine.node_state import NodeState
 from exoflow.errors import CodeChangedError
 from exoflow.executors.contract import Persistence
 from exoflow.graph.dag import Dag, compile_dag

@@ -10,9 +10,9 @@ from typing import Any
 import attrs
 
 import exoflow.engine.events as ev
+from exoflow.controller.run import persistence_of
 from exoflow.engine.node_state import NodeState
 from exoflow.engine.restoring import restore
-from exoflow.controller.run import persistence_of
 from exoflow.engine.state import WorkflowState
 from exoflow.errors import TaskLostError, TaskTimeoutError
 from exoflow.executors.contract import Persistence
