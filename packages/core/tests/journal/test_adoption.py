@@ -710,6 +710,28 @@ def test_a_writer_that_owes_a_length_does_not_retire(world: World, make: Make) -
     assert world.owner(mine) == third.id
 
 
+def test_a_take_over_that_failed_half_way_is_gone_on_with(world: World, make: Make) -> None:
+    first, third = world.controller(), world.controller()
+    mine, other = first.submit(), first.submit()
+    first.crash()
+    faulty = make.FaultyStore(world.store, make.CrashAt(10**9, done=True))
+    second = world.controller(faulty)
+    faulty.plan = _lost_seal(make, first.id)
+    with pytest.raises(UnavailableError):
+        second.acquire(mine)
+    with pytest.raises(UnavailableError):
+        adoption.pay_debts(faulty, second.writer, world.now)
+    with pytest.raises(WorkflowRunningError):
+        third.acquire(other)
+    faulty.plan = None
+
+    assert adoption.pay_debts(faulty, second.writer, world.now)
+
+    assert third.acquire(other).records
+    assert second.acquire(mine).records
+    assert not second.writer.owed
+
+
 def _lost_seal(make: Make, victim: str) -> Callable[[Any], Any]:
     """A plan by which the seal of *victim* lands, but neither is that answered nor can it be read back."""
     sealed = False

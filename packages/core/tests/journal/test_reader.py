@@ -217,3 +217,29 @@ def test_a_hundred_thousand_records_are_read_in_a_few_seconds(make: Any) -> None
 
     assert len(contents.records) == 100_004
     assert elapsed < 10  # 1.0 s on an idle machine
+
+
+def test_a_listing_that_shows_the_later_of_two_new_segments_alone_is_no_damage(make: Any) -> None:
+    world = make.World(make.Bucket(MemoryStore()))
+    first = world.controller()
+    first.append(records.Released("w1"))
+    first.append(records.Released("w2"))
+
+    class Patchy:
+        """Its first listing was under way when two segments were made."""
+
+        def __init__(self) -> None:
+            self.listings = 0
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(world.store, name)
+
+        def list(self, prefix: str) -> Any:
+            self.listings += 1
+            keys = list(world.store.list(prefix))
+            return iter([keys[0], keys[2]] if self.listings == 1 else keys)
+
+    patchy = Patchy()
+
+    assert read_journal(patchy, first.id).batches == 3  # type: ignore[arg-type]
+    assert patchy.listings == 2

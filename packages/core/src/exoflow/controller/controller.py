@@ -34,7 +34,7 @@ from exoflow.errors import (
 )
 from exoflow.executors.contract import Executor, Services
 from exoflow.failures.points import FailurePoint, Reach
-from exoflow.journal import records
+from exoflow.journal import adoption, records
 from exoflow.journal.liveness import HEARTBEAT_PATIENCE_S
 from exoflow.journal.writer import JournalWriter
 from exoflow.plugins.observing import Moment, Observer
@@ -47,6 +47,9 @@ __all__ = ["Controller"]
 log = logging.getLogger(__name__)
 
 _BEAT_S = HEARTBEAT_PATIENCE_S / 6
+
+_DEBT_S = 2.0
+"""How soon a take-over that failed half-way is gone on with."""
 
 _TURN_EVENTS = 256
 """Events fed before the loop gets to look at timers and other callers again."""
@@ -99,7 +102,8 @@ class Controller:
         """Held by the thread that has its turn. It may be any: what matters is that it is one at a time."""
         self._accepting: list[tuple[WorkflowRun, Promise[None]]] = []
         """Callers that wait for submissions, each with the last of them."""
-        self._closing = False
+        self._closing = self._paying = False
+        self._store = store
         executors_store = store if reach is None else cast(ObjectStore, BlobPoint(store, self._within_blob))
         services = Services(executors_store, codec, self.report, writer.lifeline, self._report_and_turn)
         self.attempts = Attempts(services, make_executor, executor)
@@ -138,6 +142,8 @@ class Controller:
             if problem is not None:
                 if self.flusher.writer.dead:
                     self._end.die(problem)
+                elif self.flusher.writer.owed:
+                    self._pay_later()
                 promise.reject(problem)
             else:
                 promise.resolve(result)
@@ -428,6 +434,24 @@ class Controller:
     def _beaten(self, _: None, problem: BaseException | None) -> None:
         if problem is not None:  # that costs at most a needless take-over, which the next flush will notice
             log.warning("controller %s could not say that it lives, trying again: %s", self.journal_id, problem)
+
+    def _pay_later(self) -> None:
+        """A take-over failed half-way: go on with it by and by, even if nobody asks for those workflows again."""
+        if not self._paying and self.problem is None:
+            self._paying = True
+            self.later(_DEBT_S, self._pay)
+
+    def _pay(self) -> None:
+        self._paying = False
+        if self.problem is None:
+            store, writer, now = self._store, self.flusher.writer, self.runtime.time()
+            self.flusher.submit(lambda: adoption.pay_debts(store, writer, now), self._paid)
+
+    def _paid(self, done: bool | None, problem: BaseException | None) -> None:
+        if self.flusher.writer.dead and problem is not None:
+            self._end.die(problem)
+        elif not done:
+            self._pay_later()
 
     def shut(self) -> None:
         """Let go of every thread and executor. The last thing that happens."""

@@ -52,7 +52,7 @@ from exoflow.journal.shelf import Shelf, records_at
 from exoflow.journal.writer import JournalWriter
 from exoflow.stores.contract import ObjectStore, SupportsLocks
 
-__all__ = ["LIGHT", "Acquired", "acquire", "acquire_many", "adopt", "begin", "orphans", "seal", "succeed"]
+__all__ = ["LIGHT", "Acquired", "acquire", "acquire_many", "adopt", "begin", "orphans", "pay_debts", "seal", "succeed"]
 
 _log = logging.getLogger(__name__)
 
@@ -152,7 +152,7 @@ def orphans(store: ObjectStore, journal_id: str) -> list[str]:
     """Return journals that came to *journal_id* through the seals of others, and were never adopted.
 
     An heir that dies right after sealing leaves them, and one that seals while it is sealed itself leaves them without
-    its own heir knowing. To be called now and then by a running controller, with `adopt` for each.
+    its own heir knowing.
     """
     found = []
     for candidate in list_open(store):
@@ -163,6 +163,24 @@ def orphans(store: ObjectStore, journal_id: str) -> list[str]:
         if _unrecorded(shelf, chain):
             found.append(candidate)
     return found
+
+
+def pay_debts(store: ObjectStore, writer: JournalWriter, now: float) -> bool:
+    """Adopt what was sealed in our name, or perhaps was, and then not adopted because the store failed.
+
+    Until then its workflows are ours, and nobody runs them. They are given up, so that anybody may claim them. To be
+    called now and then by a running controller whose `JournalWriter.owed` is not empty.
+
+    Returns:
+        Whether nothing is owed any more.
+
+    Raises:
+        FencedError: *writer* was itself taken over.
+        UnavailableError: The store does not answer. Calling again goes on.
+    """
+    for journal_id in sorted({*writer.owed, *orphans(store, writer.journal_id)}):
+        adopt(store, writer, journal_id, _nothing, now)
+    return not writer.owed
 
 
 def begin(store: ObjectStore, writer: JournalWriter, workflow_id: str, now: float) -> int | None:

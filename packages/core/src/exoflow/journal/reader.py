@@ -35,6 +35,8 @@ _FIRST_WORKFLOW_KIND = rec.Submission.kind
 
 _SEAL_BYTES = 4096  # more than any seal has
 _MANY = 1000
+_LISTINGS = 5  # of a journal that grows all the while
+
 _COLLECTED_MEANWHILE = 5  # it happens twice to a journal: it is archived, and forgotten
 
 
@@ -188,14 +190,9 @@ class _Reading:
 
     def read(self) -> bool:
         """Read everything; return False if segments are missing, as after a collection."""
-        listed = [sequence_of(key) for key in self.store.list(segments_of(self.journal_id))]
-        if listed != list(range(1, len(listed) + 1)):
-            # One that was collected, wholly or in part: nothing but its seal is needed, and that is the last.
-            key = segment_key(self.journal_id, listed[-1])
-            self.seal = decode_seal(key, self.store.read(key), self.journal_id)
-            self.left = len(listed) - 1
+        last = self._list()
+        if last is None:
             return False
-        last = len(listed)
         torn: str | None = None
         while self.number < last and self.seal is None:
             key = segment_key(self.journal_id, self.number + 1)
@@ -215,6 +212,21 @@ class _Reading:
             self.sink.take(segment.batches)
             torn = key if segment.torn else None
         return True
+
+    def _list(self) -> int | None:
+        """Return how many segments there are; None if it was collected, wholly or in part."""
+        for _ in range(_LISTINGS):
+            listed = [sequence_of(key) for key in self.store.list(segments_of(self.journal_id))]
+            if listed == list(range(1, len(listed) + 1)):
+                return len(listed)
+            # Nothing but its seal is needed of one that was collected, and that is the last.
+            key = segment_key(self.journal_id, listed[-1])
+            self.seal = decode_seal(key, self.store.read(key), self.journal_id)
+            self.left = len(listed) - 1
+            if self.seal is not None:
+                return None
+            # A listing is no snapshot: of two segments made meanwhile it may show the later alone. The next shows both.
+        return None
 
     def contents(self) -> JournalContents:
         if self.seal is not None and self.seal.length is not None and self.seal.length != self.sink.batches:
