@@ -3,6 +3,7 @@
 from exoflow.engine import events as ev
 from exoflow.engine.growth import answer_to
 from exoflow.engine.machine import INTENDED
+from exoflow.engine.matching import is_one_of
 from exoflow.engine.node_state import NodeState, Phase
 from exoflow.engine.starting import Starting
 from exoflow.errors import NeedsAttentionError, TaskFailedError
@@ -106,7 +107,7 @@ class Ending(Starting):
         if node.effects is Effects.ONCE:
             error = node.awaited_error
             assert error is not None
-            if isinstance(error, node.spec.task.policy.not_happened):
+            if is_one_of(error, node.spec.task.policy.not_happened):
                 self._did_not_happen(node)
             else:
                 self._record_error(node, error)

@@ -3,6 +3,7 @@
 from exoflow.engine import events as ev
 from exoflow.engine.finishing import Finishing
 from exoflow.engine.machine import INTENDED
+from exoflow.engine.matching import is_one_of
 from exoflow.engine.node_state import NodeState, Phase
 from exoflow.errors import TaskLostError, TaskTimeoutError
 from exoflow.journal.records import UndoRecord
@@ -139,13 +140,13 @@ class Failing(Finishing):
         self._by_attempt.pop(node.attempt, None)
         if node.lost:
             again, count = node.system_failures <= policy.system_retries, node.system_failures
-        elif node.effects is Effects.ONCE and not isinstance(error, policy.not_happened):
+        elif node.effects is Effects.ONCE and not is_one_of(error, policy.not_happened):
             # Its exception is its outcome. After a timeout, resolve has said that nothing happened.
             again, count = isinstance(error, TaskTimeoutError) and node.failures <= policy.retries, node.failures
         else:
-            again = node.failures <= policy.retries and isinstance(error, policy.retry_on)
+            again = node.failures <= policy.retries and is_one_of(error, policy.retry_on)
             count = node.failures
-        if node.effects is Effects.ONCE and isinstance(error, policy.not_happened):
+        if node.effects is Effects.ONCE and is_one_of(error, policy.not_happened):
             self._did_not_happen(node)
         if again and self.ended is None:
             node.phase = Phase.BACKOFF

@@ -8,8 +8,8 @@ import re
 import traceback
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
+from exoflow.engine.matching import name_of
 from exoflow.errors import ExoFlowError
 from exoflow.values import PickleCodec
 
@@ -58,7 +58,7 @@ def portable(error: BaseException) -> BaseException:
                 return error
         except Exception:  # whatever its own methods do: it cannot be recorded as itself
             pass
-    stand_in = TaskError(_name_of(type(error)), _message_of(error), tuple(map(_name_of, type(error).__mro__[:-1])))
+    stand_in = TaskError(name_of(type(error)), _message_of(error), tuple(map(name_of, type(error).__mro__[:-1])))
     for note in getattr(error, "__notes__", ()) or ():
         if isinstance(note, str) and note != text:
             stand_in.add_note(note)
@@ -104,14 +104,10 @@ def _plain(error: BaseException) -> str:
     return _ADDRESS.sub("0x", str(error))  # objects that came back have other addresses
 
 
-def _name_of(kind: type[Any]) -> str:
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-
-
 def _message_of(error: BaseException) -> str:
     if isinstance(error, SystemExit):
         return f"the task called sys.exit({error.code!r}); a task ends by returning a value or raising an error"
     try:
         return str(error)
     except Exception as broken:
-        return f"<its message could not be made: {_name_of(type(broken))}>"
+        return f"<its message could not be made: {name_of(type(broken))}>"
