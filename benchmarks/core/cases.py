@@ -306,6 +306,28 @@ def wide(bench: Bench) -> None:
     )  # fmt: skip
 
 
+def continuations(bench: Bench) -> None:
+    """A chain of tasks each of which makes the next, as long as memory allows."""
+    sizes, report = bench.sizes, bench.report
+    short: list[float] = []
+
+    def measure_short() -> None:
+        with bench.subject() as subject:
+            for _ in range(sizes.narrow_times):
+                found = bench.measure(subject, "continuations", executor="inline", length=sizes.narrow)
+                short.append(found["seconds"] / sizes.narrow)
+
+    measure_short()
+    with bench.subject() as subject:
+        found = bench.measure(subject, "continuations", executor="inline", length=sizes.wide)
+    measure_short()
+    link = found["seconds"] / sizes.wide
+    report.line(
+        "continuations", link / median(short),
+        f"{link * 1e6:.0f} / {median(short) * 1e6:.0f} us; {found['peak_rss_bytes'] / _MIB:.0f} MiB",
+    )  # fmt: skip
+
+
 def array(bench: Bench) -> None:
     """A large value between two tasks."""
     sizes, report = bench.sizes, bench.report
@@ -438,5 +460,6 @@ CASES: dict[str, Callable[[Bench], None]] = {
     "workflows": workflows,
     "main-tasks": main_tasks,
     "wide": wide,
+    "continuations": continuations,
     "array": array,
 }

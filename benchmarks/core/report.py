@@ -44,6 +44,7 @@ LINES = {
     "wide.seconds": Line("100,000 parallel tasks, thread: bind to result", "<= 40 s", 40, _S),
     "wide.memory": Line("the same: peak memory of the process", "<= 700 MiB", 700, _MIB),
     "wide.scaling": Line("a task of 100,000 / a task of 1,000", "<= 1.3 x", 1.3, _TIMES),
+    "continuations": Line("a link of 100,000 continuations / a link of 1,000", "<= 1.3 x", 1.3, _TIMES),
     "resume.first": Line("killed half-way: resume() to the first task", "<= 5 s", 5, _S),
     "array.skip": Line("1 GiB array, skip: bytes copied between two tasks", "0 MiB", 0, _MIB),
     "array.sync": Line("1 GiB array, sync: / bare write and fsync", "<= 1.2 x", 1.2, _TIMES),

@@ -35,6 +35,16 @@ def chain(folder: str, executor: str, mode: str, length: int) -> dict[str, float
     return {"seconds": ended - begun, "bind_s": bound - begun, "cpu_s": busy}
 
 
+def continuations(folder: str, executor: str, length: int) -> dict[str, float]:
+    """A task that goes on as another one, again and again."""
+    with _engine(folder, executor) as engine:
+        begun = time.perf_counter()
+        result = engine.run(workloads.count_down.bind(length))
+        ended = time.perf_counter()
+    assert result == 0, result
+    return {"seconds": ended - begun, "peak_rss_bytes": workloads.peak_rss_bytes()}
+
+
 def one_by_one(folder: str, executor: str, count: int) -> dict[str, float]:
     """Workflows of one task, each started when the one before has ended."""
     with _engine(folder, executor) as engine:
@@ -134,6 +144,16 @@ if __name__ == "__main__":
     serve(
         {
             function.__name__: function
-            for function in (chain, one_by_one, at_once, wide, wide_to_be_killed, resume, array, bare_write)
+            for function in (
+                chain,
+                continuations,
+                one_by_one,
+                at_once,
+                wide,
+                wide_to_be_killed,
+                resume,
+                array,
+                bare_write,
+            )
         }
     )

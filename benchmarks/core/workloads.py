@@ -10,7 +10,7 @@ from typing import Any
 
 import exoflow
 
-__all__ = ["PRODUCERS", "STEPS", "chain", "consume", "one", "peak_rss_bytes", "seen", "wide"]
+__all__ = ["PRODUCERS", "STEPS", "chain", "consume", "count_down", "one", "peak_rss_bytes", "seen", "wide"]
 
 
 class _Seen:
@@ -67,6 +67,12 @@ def chain(step: exoflow.Task[Any, Any], length: int) -> exoflow.Node:
         node = step.bind(node)
     assert isinstance(node, exoflow.Node)
     return node
+
+
+@exoflow.task(effects="none", deterministic=True, checkpoint="skip")
+def count_down(number: int) -> exoflow.Node | int:
+    """Return another call of itself instead of a value, until nothing is left."""
+    return exoflow.continuation(count_down.bind(number - 1)) if number else 0
 
 
 @exoflow.task

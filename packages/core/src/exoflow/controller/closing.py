@@ -119,7 +119,7 @@ class Closing:
                 for run in controller.runs.values():  # known all the same, for what the attempts will come to
                     run.done.reject(_closed(run))
             return
-        if controller.batch.records or self._flusher.busy:
+        if controller.batch.records or self._flusher.busy or controller.commands.backlog:
             controller.later(0.005, self._drained)
             return
         controller.problem = UnavailableError("the engine was closed; open another and resume")

@@ -1,6 +1,7 @@
 """Carrying out what the engine asks for: a record, a call, a timer, a message, an answer."""
 
 import logging
+from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -48,6 +49,8 @@ class Commands:
         self._points, self._teller = controller.points, controller.teller
         self._watch_records = self._points is not None or self._teller is not None
         self._blobs: Workers | None = None
+        self.backlog: OrderedDict[str, tuple[WorkflowRun, ev.Run]] = OrderedDict()
+        """Attempts that are due, by id. A workflow of 100,000 tasks side by side must not keep a turn from its end."""
         self.draining = False
         """Whether nothing new is started: the controller closes once what runs has ended."""
 
@@ -56,11 +59,10 @@ class Commands:
         logged = 0
         for command in commands:
             kind = type(command)
-            if run.abandoned:
-                if kind is ev.Run:
-                    self._never_ran(run, command.node, command.attempt)  # type: ignore[union-attr]
-            elif kind is ev.Run:
-                self._run(run, command)  # type: ignore[arg-type]
+            if kind is ev.Run:
+                self.backlog[command.attempt] = run, command  # type: ignore[union-attr, assignment]
+            elif run.abandoned:
+                continue
             elif kind is ev.Commit:
                 self._record(run, command.record)  # type: ignore[union-attr]
                 logged += 1
@@ -68,6 +70,18 @@ class Commands:
                 _CARRY_OUT[kind](self, run, command)
         if logged:
             self._controller.batch.runs.append((run, logged))
+
+    def start_next(self) -> None:
+        """Start the first attempt of the backlog."""
+        attempt, (run, command) = self.backlog.popitem(last=False)
+        if self.draining or run.abandoned:
+            self._never_ran(run, command.node, attempt)
+        else:
+            self._run(run, command)
+
+    def waits(self, run: WorkflowRun) -> bool:
+        """Whether an attempt of *run* is in the backlog."""
+        return any(owner is run for owner, _ in self.backlog.values())
 
     def close(self) -> None:
         """Store no more values."""
@@ -108,9 +122,6 @@ class Commands:
     def _run(self, run: WorkflowRun, command: ev.Run) -> None:
         node: NodeState = command.node
         attempt = command.attempt
-        if self.draining:
-            self._never_ran(run, node, attempt)
-            return
         if run.poisoned and attempt in run.poisoned:
             self._mail.append(ev.Failed(attempt, run.poisoned[attempt]))
             return
@@ -156,6 +167,9 @@ class Commands:
             self._attempts.stop(node, attempt)
 
     def _stop(self, run: WorkflowRun, command: ev.Stop) -> None:
+        if self.backlog.pop(command.attempt, None) is not None:
+            self._mail.append(ev.Ended(command.attempt))
+            return
         node = run.state.node_of(command.attempt)
         if node is not None:
             self._attempts.stop(node, command.attempt)

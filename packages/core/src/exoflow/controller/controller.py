@@ -228,7 +228,7 @@ class Controller:
 
     def _work(self) -> bool:
         """Have a turn; return whether everything that has come was fed."""
-        mail, calls, flusher = self.mail, self._calls, self.flusher
+        mail, calls, flusher, backlog = self.mail, self._calls, self.flusher, self.commands.backlog
         budget = _TURN_EVENTS
         while True:
             while calls:
@@ -236,7 +236,10 @@ class Controller:
             while mail and budget:
                 budget -= 1
                 self._feed(mail.popleft())
-            more = bool(mail or calls)
+            while backlog and budget and not mail and self.problem is None:
+                budget -= 1
+                self.commands.start_next()
+            more = bool(mail or calls or (backlog and self.problem is None))
             if more and budget:
                 continue
             if self.problem is not None or not self.batch.records or flusher.busy:
@@ -416,7 +419,7 @@ class Controller:
     def _release_when_idle(self, run: WorkflowRun, problem: BaseException) -> None:
         if self.problem is not None:
             return
-        if self.batch.records or self.flusher.busy or self.attempts.runs_of(run):
+        if self.batch.records or self.flusher.busy or self.attempts.runs_of(run) or self.commands.waits(run):
             # What is on its way to the journal must come before the record that ends it here.
             self.later(0.005, partial(self._release_when_idle, run, problem))
             return
