@@ -290,14 +290,10 @@ class PluginManager:
             UnknownExecutorError: No plugin offers it.
             UnknownOptionError: It takes no such option.
         """
-        factories = self.executors()
-        if name not in factories:
-            raise UnknownExecutorError(name, factories)
-        _check_options(f"the executor {name!r}", factories[name], (services,), options)
-        return factories[name](services, **options)
+        return self.check_executor(name, **options)(services, **options)
 
-    def check_executor(self, name: str, /, **options: Any) -> None:
-        """Check that an executor could be made, before any task needs it.
+    def check_executor(self, name: str, /, **options: Any) -> "Callable[..., Executor]":
+        """Return what makes an executor, having checked that it could: before any task needs it.
 
         Raises:
             UnknownExecutorError: No plugin offers it.
@@ -307,6 +303,7 @@ class PluginManager:
         if name not in factories:
             raise UnknownExecutorError(name, factories)
         _check_options(f"the executor {name!r}", factories[name], (None,), options)
+        return factories[name]
 
     def make_codec(self, name: str) -> "Codec":
         """Return the codec of this name, one per name.
