@@ -217,37 +217,6 @@ def test_two_writers_that_take_each_other_for_dead_leave_workflows_to_be_claimed
         assert world.owner(workflow_id) == third.id
 
 
-def test_the_controller_that_replaces_its_own_journal_keeps_what_it_believed_and_no_more(world: World) -> None:
-    old = world.controller()
-    mine = old.submit()
-    old.outcome(mine, "a")
-    believed = world.history(mine)
-    old.writer.abandon()
-    new = world.controller()
-    # What a flush of unknown outcome left behind.
-    late = old.writer
-    late._end = None
-    if late._append.__name__ == "_create_objects":
-        late.append([records.encode(records.End(mine, "succeeded", "", 1.0))])
-        late.batches -= 1
-
-    adoption.succeed(world.store, old.writer, new.writer, [records.encode(record) for record in believed])
-
-    assert world.history(mine) == believed
-    assert world.owner(mine) == new.id
-
-
-def test_the_controller_whose_own_journal_was_taken_over_stops(world: World) -> None:
-    old, heir, new = world.controller(), world.controller(), world.controller()
-    mine = old.submit()
-    old.sleep()
-    heir.acquire(mine)
-
-    with pytest.raises(FencedError):
-        adoption.succeed(world.store, old.writer, new.writer, [])
-    assert world.owner(mine) == heir.id
-
-
 # --- claims ---------------------------------------------------------------------------------------------------------
 
 

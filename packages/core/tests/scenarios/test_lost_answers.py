@@ -13,7 +13,7 @@ import pytest
 
 from exoflow import Engine
 from exoflow.errors import CorruptCheckpointError, FencedError, UnavailableError, UnknownOutcomeError
-from exoflow.journal import adoption, records
+from exoflow.journal import records
 from exoflow.journal.creation import Lost, Patience, Won, create_exactly
 from exoflow.journal.layout import segment_key
 from exoflow.journal.reader import read_journal
@@ -21,7 +21,7 @@ from exoflow.stores.contract import Buffer
 from exoflow.stores.memory import MemoryStore
 from exoflow.testing.faults import At, FaultyStore, LoseAnswer, Refuse, Scheduled
 
-from .controllers import Bucket, World, submission
+from .controllers import Bucket, World
 from .life import pure
 
 PATIENT = Patience(sleep=lambda seconds: None)
@@ -151,22 +151,6 @@ def test_a_flush_that_landed_before_the_seal_is_the_heirs_and_not_believed_by_on
     first.sleep()
 
     assert [type(r) for r in second.acquire(mine).records] == [records.Submission, records.Outcome]
-
-
-def test_a_controller_that_replaces_its_journal_cuts_off_a_flush_that_lands_later() -> None:
-    store = Late(MemoryStore())
-    world = World(store)
-    first, second = world.controller(), world.controller()
-    mine = first.submit()
-    store.late = lambda key: key == segment_key(first.id, 3)
-    with pytest.raises(UnknownOutcomeError):
-        first.outcome(mine, "charge")
-
-    adoption.succeed(store, first.writer, second.writer, [records.encode(submission(mine))])
-
-    # It landed right before the seal, which had to take the next number.
-    assert any(isinstance(r, records.Outcome) for r in read_journal(store, first.id).records)
-    assert world.history(mine) == [submission(mine)], "what was never believed is not history"
 
 
 # --- won, lost, or unknown --------------------------------------------------------------------------------------------

@@ -13,11 +13,11 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from exoflow.errors import CorruptCheckpointError, UnavailableError
-from exoflow.journal import adoption, records
+from exoflow.journal import records
 from exoflow.journal.layout import segment_key
 from exoflow.journal.reader import JournalContents, read_journal
 from exoflow.stores.memory import MemoryStore
-from exoflow.testing.faults import At, FaultyStore, LoseAnswer, Refuse, Scheduled, Tear
+from exoflow.testing.faults import At, FaultyStore, Scheduled, Tear
 
 from .controllers import World, submission
 
@@ -116,48 +116,6 @@ def test_nothing_is_written_behind_half_a_flush_when_there_is_room_again(short: 
 
     assert len(inner.read(key)) == size
     assert read_journal(inner, first.id).records[1:] == [records.Released("kept")]
-
-
-@pytest.mark.parametrize("fault", [Refuse(), LoseAnswer(), LoseAnswer(happens=False), Tear(keep_bytes=50)], ids=str)
-def test_a_controller_whose_flush_failed_states_its_memory_again_in_a_new_journal(fault: object) -> None:
-    inner = MemoryStore()
-    world = World(inner)
-    store = FaultyStore(inner)
-    first = world.controller(store)
-    mine = first.submit()
-    first.outcome(mine, "a")
-    believed = world.history(mine)
-    store.plan = Scheduled(At("append", fault))  # type: ignore[arg-type]
-    with pytest.raises(UnavailableError):
-        first.outcome(mine, "b")
-
-    second = world.controller()
-    adoption.succeed(inner, first.writer, second.writer, [records.encode(record) for record in believed])
-
-    assert world.history(mine) == believed, "of the failed flush nothing is believed, whether it arrived or not"
-    second.outcome(mine, "b")
-    assert len(world.history(mine)) == len(believed) + 1
-    assert read_journal(inner, first.id).heir == second.id
-
-
-def test_a_writer_that_cannot_seal_its_failed_journal_starts_nothing_more() -> None:
-    inner = MemoryStore()
-    world = World(inner)
-    store = FaultyStore(inner)
-    first = world.controller(store)
-    mine = first.submit()
-    store.plan = Scheduled(At("append", Refuse()))
-    with pytest.raises(UnavailableError):
-        first.outcome(mine, "a")
-    refusing = FaultyStore(inner)
-    second = world.controller(refusing)
-    refusing.plan = Scheduled(At("create", Refuse(), key="journals/*"))
-
-    with pytest.raises(UnavailableError):
-        adoption.succeed(refusing, first.writer, second.writer, [records.encode(submission(mine))])
-
-    assert not [r for r in read_journal(inner, second.id).records if isinstance(r, records.Submission)]
-    assert world.owner(mine) == first.id
 
 
 def test_a_writer_never_appends_to_what_it_did_not_create() -> None:

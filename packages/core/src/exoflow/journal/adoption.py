@@ -23,7 +23,6 @@ import attrs
 
 from exoflow.errors import (
     CorruptCheckpointError,
-    FencedError,
     UnavailableError,
     WorkflowNotFoundError,
     WorkflowRunningError,
@@ -52,7 +51,7 @@ from exoflow.journal.shelf import Shelf, records_at
 from exoflow.journal.writer import JournalWriter
 from exoflow.stores.contract import ObjectStore, SupportsLocks
 
-__all__ = ["LIGHT", "Acquired", "acquire", "acquire_many", "adopt", "begin", "orphans", "pay_debts", "seal", "succeed"]
+__all__ = ["LIGHT", "Acquired", "acquire", "acquire_many", "adopt", "begin", "orphans", "pay_debts", "seal"]
 
 _log = logging.getLogger(__name__)
 
@@ -358,32 +357,6 @@ def _acquired(epoch: int, past: History) -> Acquired:
     assert past.records
     workflow_id = past.records[0].workflow_id
     return Acquired(workflow_id=workflow_id, epoch=epoch, records=past.records, finished=past.finished)
-
-
-def succeed(store: ObjectStore, old: JournalWriter, writer: JournalWriter, batch: Iterable[bytes]) -> None:
-    """Replace a journal of our own, whose last flush failed, by a new one.
-
-    Exactly the batches that *old* believed count: what a flush of unknown outcome may have left, or may yet leave, is
-    cut off.
-
-    Args:
-        store: Where.
-        old: The writer that died.
-        writer: The new one.
-        batch: For each workflow that goes on, its records, from its submission on, encoded.
-
-    Raises:
-        FencedError: Another controller was faster: its workflows go on there.
-        UnavailableError: The store does not answer.
-    """
-    writer.owed.add(old.journal_id)
-    made = seal(store, old.journal_id, writer.journal_id, writer.patience)
-    if made.heir != writer.journal_id:
-        writer.owed.discard(old.journal_id)
-        raise FencedError(old.journal_id, made.heir or "nobody")
-    writer.append([rec.encode(rec.Adopted(old.journal_id, old.batches)), *batch])
-    writer.owed.discard(old.journal_id)
-    _remove_open(store, [old.journal_id])
 
 
 def _take_in(

@@ -3,7 +3,7 @@
 When `JournalWriter.append` returns, the records are durable and nobody had taken the journal over: on a disk one
 append and a look whether the next segment exists, elsewhere one object created under the next number. The first thing
 that goes wrong is the last this writer does, because after a failed sync or a lost answer nobody can say what the end
-of the journal holds. Its owner then states what it knows in a journal of its own, or stops.
+of the journal holds. Its owner then stops, and whoever resumes its workflows goes on from what is there.
 """
 
 import logging
