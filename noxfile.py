@@ -97,7 +97,8 @@ def fuzz(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """Build the documentation; a warning is an error."""
-    session.install("--group=docs", "--editable", "packages/core", "--editable", "packages/storage")
+    # The contract suites are test classes, so that their reference needs pytest.
+    session.install("--group=docs", "--group=test", "--editable", "packages/core", "--editable", "packages/storage")
     target = ROOT / "docs" / "_build" / "html"
     session.run("sphinx-build", "--fail-on-warning", "--keep-going", *session.posargs, "docs", str(target))
     session.log(f"open {(target / 'index.html').relative_to(ROOT)}")

@@ -2,6 +2,7 @@ import enum
 import json
 import math
 import sys
+import time
 
 import pytest
 
@@ -197,7 +198,7 @@ def order():
 
 
 def payloads_of(engine, workflow_id):
-    records = engine._look_up(workflow_id, whole=True).history.records
+    records = engine._reader.look_up(workflow_id, time.time(), whole=True).history.records
     return {
         getattr(record, "task_id", ""): record.payload
         for record in records

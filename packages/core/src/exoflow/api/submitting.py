@@ -1,6 +1,5 @@
 """From a node to what is submitted: the compiled DAG and its record, checked before anything is begun."""
 
-import inspect
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -62,6 +61,8 @@ def prepare(
             raise UnknownExecutorError(executor, manager().executors())
     try:
         digest = dag.digest
+    except ArgumentError:
+        raise
     except Exception as error:
         raise _blame(dag, codec, error) from error
     kept = dict(metadata or {})
@@ -106,11 +107,6 @@ def _blame(dag: Dag, codec: Codec, error: Exception) -> ExoFlowError:
 
 
 def _named(spec: NodeSpec) -> list[tuple[str, Any]]:
-    """Return the arguments of a node with the names its function gives them; positions where it gives none."""
-    try:
-        parameters = [*inspect.signature(spec.task.function).parameters.values()]
-    except (AttributeError, TypeError, ValueError):  # a wait, or a function that tells nothing
-        parameters = []
-    names = [each.name for each in parameters if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)]
-    named = [(names[at] if at < len(names) else str(at), value) for at, value in enumerate(spec.args)]
+    """Return the arguments of a node with the names its function gives them."""
+    named = [(spec.task.argument_name(at), value) for at, value in enumerate(spec.args)]
     return [*named, *spec.kwargs.items()]

@@ -5,14 +5,15 @@ the digest are too. Nothing here recurses along the DAG: a chain of a million no
 """
 
 import hashlib
-import pickle
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 import attrs
 
 from exoflow.errors import ArgumentError, CycleError, UnknownOptionError, UnsupportedFormatError, UsageError
-from exoflow.graph.containers import replace, walk
+from exoflow.graph.containers import ATOMS, RingError, replace, walk
+from exoflow.graph.description import LEAVES, Describer
 from exoflow.graph.node import Input, Node
 
 __all__ = ["Dag", "NodeSpec", "Upstream", "compile_dag", "fill"]
@@ -106,65 +107,107 @@ def compile_dag(root: Node, inputs: Mapping[str, Any] | None = None) -> Dag:
 
     Raises:
         CycleError: Nodes that wait for each other.
-        ArgumentError: An input that was not given.
+        ArgumentError: An input that was not given, or a node where it cannot be an edge.
         UnknownOptionError: An input nobody asks for, a task id used twice.
     """
     if not isinstance(root, Node):
         raise UsageError(f"expected a node, as `task.bind(...)` makes it, not {root!r}")
-    order, upstream = _topological_order(root)
-    given = dict(inputs or {})
-    used: set[str] = set()
-    index: dict[Node, int] = {}
+    reader = _Reader(inputs or {})
+    calls = _in_order(root, reader)
     names = _Names()
-    for node in order:
+    for node in calls:
         if node.task_id is not None:
             names.reserve(node.task_id)
+    index: dict[Node, int] = {}
     specs: list[NodeSpec] = []
-    for position, node in enumerate(order):
+    for position, (node, (args, kwargs, places)) in enumerate(calls.items()):
         index[node] = position
-        places: dict[Node, int] = {}
-        for dependency in upstream[node]:
-            places.setdefault(dependency, len(places))
         specs.append(
             NodeSpec(
                 node.task_id or names.make(node.task.name),
                 node.task,
-                *_templates(node, places, given, used),
+                args,
+                kwargs,
                 tuple([index[dependency] for dependency in places]),
                 tuple([index[n] for n in node.after]) if node.after else (),
                 tuple([index[n] for n in node.wait_until_committed]) if node.wait_until_committed else (),
             )
         )
-    unused = sorted(set(given) - used)
+    unused = sorted(set(reader.given) - reader.used)
     if unused:
-        raise UnknownOptionError(f"input {unused[0]!r} was given, but the DAG asks only for {sorted(used)}")
+        raise UnknownOptionError(f"input {unused[0]!r} was given, but the DAG asks only for {sorted(reader.used)}")
     return Dag(specs)
 
 
-def _templates(
-    node: Node, places: dict[Node, int], given: Mapping[str, Any], used: set[str]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Return the node's arguments with nodes replaced by `Upstream` and inputs by their values."""
-
-    def substitute(found: Any) -> Any:
-        if isinstance(found, Node):
-            return _upstream(places[found])
-        used.add(found.name)
-        if found.name in given:
-            return given[found.name]
-        if found.required:
-            raise ArgumentError(node.task_id or node.task.name, found.name, "this input was not given: inputs={...}")
-        return found.default
-
-    args, kwargs = node.args, node.kwargs
-    if args:
-        args = tuple([a if type(a) in _ATOMS else replace(a, (Node, Input), substitute) for a in args])
-    if kwargs:
-        kwargs = replace(kwargs, (Node, Input), substitute)
-    return args, kwargs
+_Call = tuple[tuple[Any, ...], dict[str, Any], dict[Node, int]]
+"""A node's arguments with `Upstream` for nodes and values for inputs; and the nodes, each with its position."""
 
 
-_ATOMS = frozenset({int, str, float, bool, bytes, type(None)})
+class _Reader:
+    """Takes the arguments of nodes apart: what they read, and what remains with placeholders in the place of it."""
+
+    def __init__(self, given: Mapping[str, Any]) -> None:
+        self.given = given
+        self.used: set[str] = set()
+
+    def read(self, node: Node) -> _Call:
+        places: dict[Node, int] = {}
+        args, kwargs = node.args, node.kwargs
+        if args:
+            made = []
+            for at, value in enumerate(args):
+                kind = type(value)
+                if kind is Node:
+                    made.append(_upstream(places.setdefault(value, len(places))))
+                elif kind in ATOMS:
+                    made.append(value)
+                else:
+                    made.append(self._template(node, at, value, places))
+            args = tuple(made)
+        if kwargs:
+            named = {}
+            for name, value in kwargs.items():
+                kind = type(value)
+                if kind is Node:
+                    named[name] = _upstream(places.setdefault(value, len(places)))
+                else:
+                    named[name] = value if kind in ATOMS else self._template(node, name, value, places)
+            kwargs = named
+        return args, kwargs, places
+
+    def _template(self, node: Node, argument: int | str, value: Any, places: dict[Node, int]) -> Any:
+        def substitute(found: Any) -> Any:
+            if isinstance(found, Node):
+                return _upstream(places.setdefault(found, len(places)))
+            return self._input(node, found)
+
+        def misplaced(found: Any, place: str) -> None:
+            raise _problem(node, argument, f"{found!r} {place}: its value has no place there; use a list, or bind it")
+
+        try:
+            return replace(value, (Node, Input), substitute, misplaced)
+        except RingError as error:
+            raise _problem(
+                node, argument, f"{error}, with a node or an input inside; take it out of the ring"
+            ) from None
+
+    def _input(self, node: Node, found: Input) -> Any:
+        value = self.given.get(found.name, found.default)
+        if found.name not in self.given and found.required:
+            raise _problem(node, found.name, "this input was not given: inputs={...}")
+        # An input given by name is searched once, however many nodes ask for it.
+        if type(value) not in ATOMS and (found.name not in self.used or found.name not in self.given):
+            for inside in walk(value, (Node, Input)):
+                raise _problem(node, found.name, f"the input's value contains {inside!r}; bind it to the task itself")
+        self.used.add(found.name)
+        return value
+
+
+def _problem(node: Node, argument: int | str, problem: str) -> ArgumentError:
+    name = argument if isinstance(argument, str) else node.task.argument_name(argument)
+    return ArgumentError(node.task_id or node.task.name, name, problem)
+
+
 _UPSTREAMS = tuple([Upstream(position) for position in range(64)])
 
 
@@ -172,49 +215,31 @@ def _upstream(position: int) -> Upstream:
     return _UPSTREAMS[position] if position < 64 else Upstream(position)
 
 
-def _nodes_in(node: Node) -> tuple[Node, ...]:
-    """Return the nodes among a node's arguments, from left to right; then those it only waits for."""
-    found: list[Node] = []
-    for value in (*node.args, *node.kwargs.values()) if node.kwargs else node.args:
-        of = type(value)
-        if of is Node:
-            found.append(value)
-        elif of not in _ATOMS:
-            found.extend(walk(value, (Node,)))
-    return tuple(found)
-
-
-def _topological_order(root: Node) -> tuple[list[Node], dict[Node, tuple[Node, ...]]]:
+def _in_order(root: Node, reader: _Reader) -> dict[Node, _Call]:
     """Depth first, arguments from left to right, without recursion."""
-    upstream: dict[Node, tuple[Node, ...]] = {root: _nodes_in(root)}
-    done: set[Node] = set()
-    order: list[Node] = []
-    stack: list[tuple[Node, int]] = [(root, 0)]
-    active = {root}
+    calls = {root: reader.read(root)}
+    order: dict[Node, _Call] = {}
+    stack: list[tuple[Node, Iterator[Node]]] = [(root, _before(root, calls[root]))]
     while stack:
-        node, at = stack.pop()
-        before = upstream[node]
-        # Control dependencies come after the arguments; there are none nearly always.
-        if node.after or node.wait_until_committed:
-            before = before + node.after + node.wait_until_committed
-        total = len(before)
-        while at < total:
-            child = before[at]
-            at += 1
-            if child in done:
+        node, rest = stack[-1]
+        for child in rest:
+            if child in order:
                 continue
-            if child in active:
+            if child in calls:
                 raise CycleError(f"{child!r} depends on itself, by way of {node!r}; break the cycle")
-            stack.append((node, at))
-            upstream[child] = _nodes_in(child)
-            active.add(child)
-            stack.append((child, 0))
+            call = calls[child] = reader.read(child)
+            stack.append((child, _before(child, call)))
             break
         else:
-            active.discard(node)
-            done.add(node)
-            order.append(node)
-    return order, upstream
+            stack.pop()
+            order[node] = calls.pop(node)
+    return order
+
+
+def _before(node: Node, call: _Call) -> Iterator[Node]:
+    if node.after or node.wait_until_committed:  # hardly ever
+        return chain(call[2], node.after, node.wait_until_committed)
+    return iter(call[2])
 
 
 class _Names:
@@ -247,74 +272,53 @@ def fill(template: Any, values: list[Any]) -> Any:
     return replace(template, (Upstream,), lambda found: values[found.position])
 
 
+_SCHEME = "1"
+"""Another one where the same DAG gets another digest. Digests are stored, and compared with those of later versions."""
+
+
+_LEAVES: dict[type, Callable[[Any], bytes]] = {**LEAVES, Upstream: lambda found: b"^%d;" % found.position}
+_text = LEAVES[str]
+
+
 def _digest_of(dag: Dag) -> str:
     digest = hashlib.blake2b(digest_size=16)
-    names: dict[int, str] = {}
+    describer = Describer(_LEAVES)
+    describe = describer.describe
+    names: dict[int, bytes] = {}
     parts: list[bytes] = []
     for spec in dag.nodes:
-        name = names.get(id(spec.task)) or names.setdefault(id(spec.task), spec.task.qualified_name)
-        parts.append(f"{spec.task_id}\0{name}\0{spec.deps}{spec.after}{spec.committed}\0".encode())
-        for value in spec.args:
-            _describe(parts, value)
-        if spec.kwargs:
-            _describe(parts, spec.kwargs)
+        name = names.get(id(spec.task)) or names.setdefault(id(spec.task), _name_of(spec.task))
+        parts.append(f"{len(spec.task_id)}:{spec.task_id}".encode("utf-8", "surrogatepass"))
+        parts.append(name)
+        parts.append(f"{spec.deps}{spec.after}{spec.committed}{len(spec.args)}+{len(spec.kwargs)}:".encode())
+        try:
+            for value in spec.args:
+                leaf = _LEAVES.get(type(value))
+                parts.append(leaf(value) if leaf else describe(value))
+            for key in sorted(spec.kwargs):
+                value = spec.kwargs[key]
+                leaf = _LEAVES.get(type(value))
+                parts.append(_text(key))
+                parts.append(leaf(value) if leaf else describe(value))
+        except Exception as error:
+            raise _blame(spec, describer, error) from error
         if len(parts) > 1000:
             digest.update(b"".join(parts))
             parts.clear()
     digest.update(b"".join(parts))
-    return digest.hexdigest()
+    return f"{_SCHEME}:{digest.hexdigest()}"
 
 
-def _describe(parts: list[bytes], value: Any) -> None:
-    """Add *value* in a form that is the same in every process, whatever objects it shares with itself."""
-    kind = type(value)
-    if kind in _ATOMS:
-        parts.append(f"{kind.__name__}:{value!r};".encode("utf-8", "surrogatepass"))
-    elif kind is Upstream:
-        parts.append(b"^%d;" % value.position)
-    elif kind in (list, tuple):
-        parts.append(b"%s[%d]" % (kind.__name__.encode(), len(value)))
-        for item in value:
-            _describe(parts, item)
-    elif kind is dict:
-        parts.append(b"dict{%d}" % len(value))
-        for key, item in value.items():
-            _describe(parts, key)
-            _describe(parts, item)
-    elif kind in (set, frozenset):
-        members = []
-        for item in value:
-            member: list[bytes] = []
-            _describe(member, item)
-            members.append(hashlib.blake2b(b"".join(member), digest_size=16).digest())
-        parts.append(b"set" + b"".join(sorted(members)))
-    elif callable(value) and hasattr(value, "__qualname__"):
-        parts.append(f"callable:{getattr(value, '__module__', '')}:{value.__qualname__};".encode())
-    else:
-        parts.append(f"{kind.__module__}.{kind.__qualname__}:".encode())
-        _describe_object(parts, value)
+def _name_of(task: Any) -> bytes:
+    return _text(task.qualified_name)
 
 
-def _describe_object(parts: list[bytes], value: Any) -> None:
-    if attrs.has(type(value)):
-        for field in attrs.fields(type(value)):
-            _describe(parts, getattr(value, field.name))
-        return
-    buffers: list[pickle.PickleBuffer] = []
-    try:
-        reduced = value.__reduce_ex__(5) if not hasattr(value, "__array_interface__") else None
-        if isinstance(reduced, tuple) and len(reduced) >= 3 and isinstance(reduced[2], dict):
-            # Plain objects: by their state, so that shared or interned strings inside make no difference.
-            _describe(parts, reduced[1][1:] if reduced[1] else ())
-            _describe(parts, reduced[2])
-            return
-        body = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
-    except Exception:
-        import cloudpickle
-
-        buffers.clear()
-        body = cloudpickle.dumps(value, protocol=5, buffer_callback=buffers.append)
-    digest = hashlib.blake2b(body, digest_size=16)
-    for buffer in buffers:
-        digest.update(buffer.raw())
-    parts.append(digest.digest())
+def _blame(spec: NodeSpec, describer: Describer, error: Exception) -> ArgumentError:
+    """Find the argument that cannot be described."""
+    named = [(spec.task.argument_name(at), value) for at, value in enumerate(spec.args)]
+    for argument, value in [*named, *spec.kwargs.items()]:
+        try:
+            describer.describe(value)
+        except Exception:
+            return ArgumentError(spec.task_id, argument, f"{type(value).__name__} cannot be told from others ({error})")
+    return ArgumentError(spec.task_id, "*", str(error))

@@ -1,5 +1,6 @@
 """One call of a task, with its arguments bound: what users build DAGs from."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from exoflow.errors import UnknownOptionError
@@ -7,7 +8,7 @@ from exoflow.errors import UnknownOptionError
 if TYPE_CHECKING:
     from exoflow.tasks.task import Task
 
-__all__ = ["Input", "Node"]
+__all__ = ["Input", "Node", "node_tuple"]
 
 
 class Node:
@@ -64,3 +65,15 @@ class Input:
 
     def __repr__(self) -> str:
         return f"<input {self.name}>"
+
+
+def node_tuple(option: str, nodes: Any) -> tuple[Node, ...]:
+    """Return *nodes* as what an *option* of a node takes.
+
+    Raises:
+        UnknownOptionError: Not nodes, or not several.
+    """
+    given = tuple(nodes) if isinstance(nodes, Iterable) else (None,)
+    if not all(isinstance(each, Node) for each in given):
+        raise UnknownOptionError(f"{option}={nodes!r}: expected a list of nodes")
+    return given

@@ -13,6 +13,9 @@ import threading
 from types import CodeType
 from typing import Any
 
+from exoflow.graph.description import Describer
+from exoflow.graph.naming import qualified_name
+
 __all__ = ["fingerprint"]
 
 
@@ -55,16 +58,34 @@ def _of_code(function: Any) -> str:
     digest = hashlib.blake2b(digest_size=8)
     if isinstance(code, CodeType):
         _feed(digest, code)
+        # As a source would: it shows the defaults, and not what the function closed over.
+        for default in (*(function.__defaults__ or ()), *sorted((function.__kwdefaults__ or {}).items())):
+            digest.update(_describe(default))
     else:
-        digest.update(f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', '')}".encode())
+        digest.update(qualified_name(function).encode())
     return "c:" + digest.hexdigest()
 
 
 def _feed(digest: "hashlib.blake2b", code: CodeType) -> None:
     digest.update(code.co_code)
-    digest.update(repr(code.co_names).encode())
+    digest.update(code.co_exceptiontable)
+    digest.update(
+        repr(
+            (
+                code.co_names, code.co_varnames, code.co_freevars,
+                code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags,
+            )
+        ).encode()
+    )  # fmt: skip
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             _feed(digest, constant)
         else:
-            digest.update(repr(constant).encode())
+            digest.update(_describe(constant))
+
+
+def _describe(value: Any) -> bytes:
+    try:
+        return Describer().describe(value)
+    except Exception:  # a lock as a default, say: of which kind it is has to do
+        return Describer().describe(type(value))

@@ -4,15 +4,16 @@ A policy is data: the engine derives from it what must be durable before what ma
 it is made, so that a task with a contradictory policy cannot be declared.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
+from numbers import Integral, Real
 from typing import Any, TypeVar
 
 import attrs
 
 from exoflow.errors import UnknownOptionError
 
-__all__ = ["Checkpoint", "Effects", "TaskPolicy"]
+__all__ = ["Checkpoint", "Effects", "TaskPolicy", "is_duration"]
 
 
 class Effects(StrEnum):
@@ -66,14 +67,50 @@ def _checkpoint(value: Any) -> Checkpoint:
     return _choice(Checkpoint, value)
 
 
-def _not_negative(instance: object, attribute: "attrs.Attribute[Any]", value: float | None) -> None:
-    if value is not None and not value >= 0:
-        raise UnknownOptionError(f"{attribute.name}={value!r}: expected a number of at least 0")
+def _exceptions(value: Any) -> Any:
+    """One class is as good as a list of one; what is neither is left for the validator."""
+    if isinstance(value, type):
+        return (value,)
+    return tuple(value) if isinstance(value, Iterable) and not isinstance(value, str | bytes) else value
 
 
-def _callable_or_none(instance: object, attribute: "attrs.Attribute[Any]", value: object) -> None:
-    if value is not None and not callable(value):
-        raise UnknownOptionError(f"{attribute.name}={value!r}: expected a function")
+def _resources(value: Any) -> Any:
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+def _expect(what: str, holds: Callable[[Any], bool]) -> Callable[[object, "attrs.Attribute[Any]", Any], None]:
+    """Return a validator that names the option, its value and *what* was expected."""
+
+    def validate(instance: object, attribute: "attrs.Attribute[Any]", value: Any) -> None:
+        if not holds(value):
+            name = "rollback" if attribute.name == "undo" else attribute.name
+            raise UnknownOptionError(f"{name}={value!r}: expected {what}")
+
+    return validate
+
+
+def is_duration(value: object) -> bool:
+    """Whether *value* is a number of at least 0, of seconds for instance."""
+    return isinstance(value, Real) and not isinstance(value, bool) and float(value) >= 0
+
+
+def _is_exception(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, BaseException)
+
+
+_count = _expect("a whole number of at least 0", lambda v: isinstance(v, Integral) and is_duration(v))
+_duration = _expect("a number of at least 0", is_duration)
+_duration_or_none = _expect("a number of at least 0", lambda v: v is None or is_duration(v))
+_share = _expect("a number from 0 to 1", lambda v: is_duration(v) and v <= 1)
+_yes_or_no = _expect("True or False", lambda v: isinstance(v, bool))
+_text_or_none = _expect("a text", lambda v: v is None or isinstance(v, str))
+_callable_or_none = _expect("a function", lambda v: v is None or callable(v))
+_exception_types = _expect(
+    "an exception class, or a list of them", lambda v: isinstance(v, tuple) and all(map(_is_exception, v))
+)
+_amounts = _expect(
+    "a dict with names as keys", lambda v: isinstance(v, Mapping) and all(isinstance(name, str) for name in v)
+)
 
 
 @attrs.frozen(kw_only=True)
@@ -85,21 +122,23 @@ class TaskPolicy:
     """
 
     effects: Effects = attrs.field(default=Effects.IDEMPOTENT, converter=_effects)
-    deterministic: bool = False
+    deterministic: bool = attrs.field(default=False, validator=_yes_or_no)
     """The same inputs always give the same value. Failures are never deterministic."""
     checkpoint: Checkpoint = attrs.field(default=Checkpoint.SYNC, converter=_checkpoint)
-    retries: int = attrs.field(default=0, validator=_not_negative)
+    retries: int = attrs.field(default=0, validator=_count)
     """How often an attempt that raised one of ``retry_on`` is followed by another."""
-    retry_on: tuple[type[BaseException], ...] = (Exception,)
-    system_retries: int = attrs.field(default=3, validator=_not_negative)
+    retry_on: tuple[type[BaseException], ...] = attrs.field(
+        default=(Exception,), converter=_exceptions, validator=_exception_types
+    )
+    system_retries: int = attrs.field(default=3, validator=_count)
     """The same for attempts whose process died, counted apart."""
-    retry_delay_s: float = attrs.field(default=0.1, validator=_not_negative)
+    retry_delay_s: float = attrs.field(default=0.1, validator=_duration)
     """Before the first retry; it doubles each time up to ``retry_delay_max_s``."""
-    retry_delay_max_s: float = attrs.field(default=60.0, validator=_not_negative)
-    retry_jitter: float = attrs.field(default=0.5, validator=_not_negative)
+    retry_delay_max_s: float = attrs.field(default=60.0, validator=_duration)
+    retry_jitter: float = attrs.field(default=0.5, validator=_share)
     """The share of each delay that is drawn at random, 0 to 1."""
-    timeout_s: float | None = attrs.field(default=None, validator=_not_negative)
-    catch_exceptions: bool = False
+    timeout_s: float | None = attrs.field(default=None, validator=_duration_or_none)
+    catch_exceptions: bool = attrs.field(default=False, validator=_yes_or_no)
     """The result is ``(value, None)`` or ``(None, exception)``."""
     undo: Callable[..., Any] | None = attrs.field(default=None, validator=_callable_or_none)
     """Called with what ``undo_args`` chose, by default the task's own arguments."""
@@ -107,16 +146,18 @@ class TaskPolicy:
     """Called with the task's arguments before it starts; returns the tuple ``undo`` will be given."""
     resolve: Callable[[str], Any] | None = attrs.field(default=None, validator=_callable_or_none)
     """Called with the key of a ``once`` task whose outcome is unknown; returns Happened, DidNotHappen or Unknown."""
-    fences: bool = False
+    fences: bool = attrs.field(default=False, validator=_yes_or_no)
     """After ``undo`` or ``resolve`` the receiver refuses a late arrival of that key; so each attempt has its own."""
-    not_happened: tuple[type[BaseException], ...] = ()
+    not_happened: tuple[type[BaseException], ...] = attrs.field(
+        default=(), converter=_exceptions, validator=_exception_types
+    )
     """Exceptions of a ``once`` task that mean its effect did not happen."""
-    executor: str | None = None
+    executor: str | None = attrs.field(default=None, validator=_text_or_none)
     """The executor that runs it; the engine's own when None."""
-    isolation: bool = False
+    isolation: bool = attrs.field(default=False, validator=_yes_or_no)
     """A process of its own."""
-    resources: Mapping[str, Any] = attrs.field(factory=dict, converter=dict)
-    version: str | None = None
+    resources: Mapping[str, Any] = attrs.field(factory=dict, converter=_resources, validator=_amounts)
+    version: str | None = attrs.field(default=None, validator=_text_or_none)
     """Replaces the hash of the source as the fingerprint of the code."""
 
     def __attrs_post_init__(self) -> None:

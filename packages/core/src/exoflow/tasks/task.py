@@ -4,13 +4,14 @@ import functools
 import importlib
 import inspect
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 import attrs
 
 from exoflow.errors import ArgumentError, UnknownOptionError
-from exoflow.graph.node import Node
+from exoflow.graph.naming import Named, qualified_name
+from exoflow.graph.node import Node, node_tuple
 from exoflow.tasks.fingerprint import fingerprint
 from exoflow.tasks.policy import Effects, TaskPolicy
 
@@ -23,7 +24,7 @@ _POLICY_FIELDS = frozenset(attrs.fields_dict(TaskPolicy))
 _NODE_FIELDS = frozenset({"task_id", "after", "wait_until_committed"})
 
 
-class Task(Generic[P, R]):
+class Task(Named, Generic[P, R]):
     """A function and its `TaskPolicy`. Calling it calls the function; `bind` makes a node.
 
     A task that can be imported pickles as its name, so that a workflow resumed elsewhere runs the code that is
@@ -35,6 +36,8 @@ class Task(Generic[P, R]):
     def __init__(
         self, function: Callable[P, R], policy: TaskPolicy, node_options: dict[str, Any] | None = None
     ) -> None:
+        if not callable(function):
+            raise UnknownOptionError(f"task({function!r}): expected a function")
         self.function = function
         self.policy = policy
         self._node_options = node_options or {}
@@ -50,9 +53,8 @@ class Task(Generic[P, R]):
 
     @property
     def qualified_name(self) -> str:
-        """Module and qualified name: what makes two tasks the same task."""
-        module = getattr(self.function, "__module__", None) or "?"
-        return f"{module}:{getattr(self.function, '__qualname__', self.name)}"
+        """Module and qualified name: what makes two tasks the same task. See `exoflow.graph.naming`."""
+        return qualified_name(self.function)
 
     @property
     def fingerprint(self) -> str:
@@ -80,23 +82,32 @@ class Task(Generic[P, R]):
         Raises:
             ArgumentError: The function cannot be called like this.
         """
-        if self._signature is None:
-            try:
-                self._signature = inspect.signature(self.function)
-            except (TypeError, ValueError):  # some builtins have none; they check when called
-                self._signature = inspect.Signature(
-                    [
-                        inspect.Parameter("args", inspect.Parameter.VAR_POSITIONAL),
-                        inspect.Parameter("kwargs", inspect.Parameter.VAR_KEYWORD),
-                    ]
-                )
+        signature = self._signature or self._read_signature()
         try:
-            self._signature.bind(*args, **kwargs)
+            signature.bind(*args, **kwargs)
         except TypeError as error:
             message = str(error)
             named = message.split("'")[1] if message.count("'") >= 2 else "*"
-            raise ArgumentError(self.name, named, f"{message}; its signature is {self._signature}") from None
+            raise ArgumentError(self.name, named, f"{message}; its signature is {signature}") from None
         return Node(self, args, kwargs, **self._node_options)
+
+    def argument_name(self, position: int) -> str:
+        """Return what the function calls its argument at *position*; the position where it gives no name."""
+        parameters = [*(self._signature or self._read_signature()).parameters.values()]
+        names = [each.name for each in parameters if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)]
+        return names[position] if position < len(names) else str(position)
+
+    def _read_signature(self) -> inspect.Signature:
+        try:
+            self._signature = inspect.signature(self.function)
+        except (TypeError, ValueError):  # some builtins have none; they check when called
+            self._signature = inspect.Signature(
+                [
+                    inspect.Parameter("args", inspect.Parameter.VAR_POSITIONAL),
+                    inspect.Parameter("kwargs", inspect.Parameter.VAR_KEYWORD),
+                ]
+            )
+        return self._signature
 
     def options(self, **options: Any) -> "Task[P, R]":
         """Return this task with other options.
@@ -111,11 +122,8 @@ class Task(Generic[P, R]):
         """
         node = {**self._node_options, **{k: options.pop(k) for k in list(options) if k in _NODE_FIELDS}}
         for field in ("after", "wait_until_committed"):
-            nodes = node.get(field, ())
-            if not isinstance(nodes, Iterable) or not all(isinstance(n, Node) for n in nodes):
-                raise UnknownOptionError(f"{field}={nodes!r}: expected a list of nodes")
-            if nodes:
-                node[field] = tuple(nodes)
+            if field in node:
+                node[field] = node_tuple(field, node[field])
         policy = attrs.evolve(self.policy, **_policy_options(options)) if options else self.policy
         changed = Task(self.function, policy, node)
         changed._base = self._base or self
@@ -170,11 +178,6 @@ def _policy_options(options: dict[str, Any]) -> dict[str, Any]:
         options["effects"] = Effects.ROLLBACK if undo is not None else options.get("effects", Effects.IDEMPOTENT)
     elif "undo" in options:
         raise UnknownOptionError("undo=... is spelled rollback=...")
-    for field in ("retry_on", "not_happened"):
-        if isinstance(options.get(field), type):
-            options[field] = (options[field],)
-        elif field in options:
-            options[field] = tuple(options[field])
     unknown = sorted(set(options) - _POLICY_FIELDS)
     if unknown:
         known = sorted((_POLICY_FIELDS | _NODE_FIELDS | {"rollback"}) - {"undo"})
@@ -206,8 +209,6 @@ def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
         <node double>
     """
     if function is not None:
-        if not callable(function):
-            raise UnknownOptionError(f"task({function!r}): expected a function")
         return Task(function, TaskPolicy())
     node = {k: options.pop(k) for k in list(options) if k in _NODE_FIELDS}
     policy = TaskPolicy(**_policy_options(options))

@@ -3,8 +3,8 @@
 from typing import Any
 
 from exoflow.errors import UsageError
-from exoflow.graph.node import Node
-from exoflow.tasks.policy import Checkpoint, Effects, TaskPolicy
+from exoflow.graph.node import Node, node_tuple
+from exoflow.tasks.policy import Checkpoint, Effects, TaskPolicy, is_duration
 from exoflow.tasks.task import Task
 
 __all__ = ["sleep", "wait_for_event"]
@@ -51,9 +51,9 @@ def sleep(seconds: Any, *, task_id: str | None = None, after: tuple[Node, ...] |
         task_id: The node's name in the workflow.
         after: Nodes that must have finished before the wait begins.
     """
-    if not isinstance(seconds, Node) and not (isinstance(seconds, int | float) and seconds >= 0):
+    if not isinstance(seconds, Node) and not is_duration(seconds):
         raise UsageError(f"sleep({seconds!r}): expected a number of seconds of at least 0, or a node")
-    return Node(_SLEEP, (seconds,), {}, task_id=task_id, after=tuple(after))
+    return Node(_SLEEP, (seconds,), {}, task_id=task_id, after=node_tuple("after", after))
 
 
 def wait_for_event(
@@ -78,6 +78,10 @@ def wait_for_event(
     """
     if not isinstance(name, str) or not name:
         raise UsageError(f"wait_for_event({name!r}): expected a non-empty text")
+    if timeout_s is not None and not is_duration(timeout_s):
+        raise UsageError(
+            f"wait_for_event(timeout_s={timeout_s!r}): expected a number of seconds of at least 0, or None"
+        )
     options: dict[str, Any] = {}
     if timeout_s is not None:
         options["timeout_s"] = timeout_s
@@ -85,4 +89,4 @@ def wait_for_event(
         if timeout_s is None:
             raise UsageError("wait_for_event(default=...) without timeout_s=...: it would never be used")
         options["default"] = default
-    return Node(_EVENT, (name,), options, task_id=task_id, after=tuple(after))
+    return Node(_EVENT, (name,), options, task_id=task_id, after=node_tuple("after", after))
