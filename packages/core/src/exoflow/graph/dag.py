@@ -320,5 +320,8 @@ def _blame(spec: NodeSpec, describer: Describer, error: Exception) -> ArgumentEr
         try:
             describer.describe(value)
         except Exception:
-            return ArgumentError(spec.task_id, argument, f"{type(value).__name__} cannot be told from others ({error})")
+            what = (
+                f"{type(value).__name__} cannot be stored ({error}); pass something that pickles, or make it in a task"
+            )
+            return ArgumentError(spec.task_id, argument, what)
     return ArgumentError(spec.task_id, "*", str(error))
