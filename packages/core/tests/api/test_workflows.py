@@ -322,7 +322,7 @@ def test_an_undo_that_fails_is_settled_by_hand(tmp_path: Path) -> None:
             engine.run(node, workflow_id="w")
         assert isinstance(caught.value.__cause__, RuntimeError)
         assert engine.status("w") == "needs_attention"
-        with pytest.raises(exoflow.UsageError, match="undo it by hand"):
+        with pytest.raises(exoflow.UsageError, match="undo by hand"):
             engine.settle("w", "_undo_fails", happened=True)
         with pytest.raises(exoflow.UsageError):
             engine.settle("w", "reserve", happened=False)

@@ -243,3 +243,26 @@ def test_a_listing_that_shows_the_later_of_two_new_segments_alone_is_no_damage(m
 
     assert read_journal(patchy, first.id).batches == 3  # type: ignore[arg-type]
     assert patchy.listings == 2
+
+
+def test_a_listing_that_misses_a_segment_before_a_new_seal_is_no_damage(make: Any) -> None:
+    world = make.World(make.Bucket(MemoryStore()))
+    first = world.controller()
+    first.append(records.Released("w1"))
+    first.retire()
+
+    class Patchy:
+        listings = 0
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(world.store, name)
+
+        def list(self, prefix: str) -> Any:
+            Patchy.listings += 1
+            keys = list(world.store.list(prefix))
+            return iter([keys[0], keys[-1]] if Patchy.listings == 1 else keys)
+
+    contents = read_journal(Patchy(), first.id)  # type: ignore[arg-type]
+
+    assert contents.sealed
+    assert contents.batches == 3

@@ -29,7 +29,7 @@ def open_intent(history: History, workflow_id: str, task_id: str, *, happened: b
         )
     if happened and _is_rollback(found[-1]):
         raise UsageError(
-            f"task {task_id!r} is a rollback task whose undo failed: undo it by hand, then say happened=False"
+            f"task {task_id!r} is a rollback task: undo by hand what its attempt did, then say happened=False"
         )
     return found[-1]
 

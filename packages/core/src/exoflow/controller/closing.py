@@ -59,6 +59,7 @@ class Closing:
         controller.problem = problem
         if isinstance(problem, SimulatedCrash):
             log.debug("controller %s: %s", controller.journal_id, problem)
+            self._attempts.close()  # a real crash ends its threads, too: nothing of it may begin from now on
             self._abandon_journal()
         elif isinstance(problem, ExoFlowError):
             log.warning("controller %s stops: %s", controller.journal_id, problem)

@@ -75,7 +75,7 @@ class ThreadExecutor:
     def _run(self, call: Call) -> None:
         key = key_of(call)
         with self._lock:
-            if self._calls.get(key) != _QUEUED:
+            if self._closed or self._calls.get(key) != _QUEUED:
                 return
             self._calls[key] = _BEGUN
         try:

@@ -287,7 +287,7 @@ def acquire_many(
     """Make every workflow ours that has not ended and that no live controller owns: what a start may do.
 
     Each dead journal costs one flush, and all that was given up or left by the retired one more, with a claim for each.
-    One journal that cannot be read keeps no other from being taken: it is logged.
+    One journal that cannot be read, or not now, keeps no other from being taken: it is logged.
 
     Args:
         store: Where.
@@ -312,8 +312,8 @@ def acquire_many(
     for journal_id in waiting:
         try:
             found.update(adopt(store, writer, journal_id, wanted, now) or {})
-        except CorruptCheckpointError as error:
-            _log.warning("journal %s is left alone: %s", journal_id, error)
+        except (CorruptCheckpointError, UnavailableError) as error:
+            _leave_alone(writer, journal_id, error)  # what was found before is ours already
     light, whole = Shelf(store, LIGHT), Shelf(store, _WHOLE)
     left: dict[str, tuple[Ownership, History]] = {}
     for journal_id in waiting:
@@ -326,15 +326,24 @@ def acquire_many(
                 # Where it is not settled how much counts, there is more to do than this.
                 if past.settled and _can_be_claimed(own, past) and not has_finished(store, own, past):
                     left[workflow_id] = own, history(whole, own)
-        except CorruptCheckpointError as error:
-            _log.warning("journal %s is left alone: %s", journal_id, error)
+        except (CorruptCheckpointError, UnavailableError) as error:
+            _leave_alone(writer, journal_id, error)
     if left:
         since = writer.batches + 1
         writer.append([raw for _, past in left.values() for raw in past.raw])
         for workflow_id, (own, past) in left.items():
-            if _claim(writer, own, since):
-                found[workflow_id] = _acquired(own.epoch + 1, past)
+            try:
+                if _claim(writer, own, since):
+                    found[workflow_id] = _acquired(own.epoch + 1, past)
+            except UnavailableError as error:
+                _leave_alone(writer, f"that holds {workflow_id}", error)
     return found
+
+
+def _leave_alone(writer: JournalWriter, journal_id: str, error: Exception) -> None:
+    if writer.dead:
+        raise error
+    _log.warning("journal %s is left alone: %s", journal_id, error)
 
 
 def _can_be_claimed(own: Ownership, past: History) -> bool:

@@ -215,17 +215,20 @@ class _Reading:
 
     def _list(self) -> int | None:
         """Return how many segments there are; None if it was collected, wholly or in part."""
+        before: list[int] = []
         for _ in range(_LISTINGS):
             listed = [sequence_of(key) for key in self.store.list(segments_of(self.journal_id))]
             if listed == list(range(1, len(listed) + 1)):
+                self.seal = None  # it is read in its turn
                 return len(listed)
             # Nothing but its seal is needed of one that was collected, and that is the last.
             key = segment_key(self.journal_id, listed[-1])
             self.seal = decode_seal(key, self.store.read(key), self.journal_id)
             self.left = len(listed) - 1
-            if self.seal is not None:
+            if listed == before or (self.seal is not None and not self.left):
                 return None
             # A listing is no snapshot: of two segments made meanwhile it may show the later alone. The next shows both.
+            before = listed
         return None
 
     def contents(self) -> JournalContents:
