@@ -271,3 +271,11 @@ def test_the_reference_names_the_failure_points():
     text = (DOCS / "how-to" / "test-with-failures.md").read_text()
     assert {str(point) for point in FailurePoint} <= set(re.findall(r"`(\w+)`", text))
     assert set(ACTIONS) <= set(re.findall(r"`(\w+)[^`]*`", text))
+
+
+def test_the_tests_that_are_said_to_show_a_promise_exist() -> None:
+    text = (DOCS / "explanation" / "proof.md").read_text()
+    named = set(re.findall(r"`([\w/-]+/test_\w+\.py)`", text))
+    assert len(named) > 15
+    for path in named:
+        assert (ROOT / path).exists() or (ROOT / "packages/core/tests" / path).exists(), path
