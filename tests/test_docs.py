@@ -110,7 +110,7 @@ def commands_of(body: str) -> list[tuple[str, str]]:
 
 
 _PROGRESS = re.compile(
-    r"^(\d+ of \d+ tasks done|\d+ tasks run|\S+#\d+ (failed|is tried again|was undone)\b).*\n", re.MULTILINE
+    r"^(\d+ of \d+ tasks? done|\d+ tasks? run|\S+#\d+ (failed|is tried again|was undone)\b).*\n", re.MULTILINE
 )
 """What the command says, on stderr, of a run that takes longer than a second."""
 
