@@ -189,6 +189,10 @@ def history(shelf: Shelf, ownership: Ownership, lengths: Mapping[str, int] = _UN
             settled = settled and length is not None
             if length is None:
                 length = lengths.get(chain[at])
+        if length is not None and length > book.contents.batches and not book.contents.sealed:
+            # It was looked at before it was sealed, and its heir, who says how long it is, after that.
+            shelf.forget(chain[at])
+            book = shelf.book(chain[at])
         if length is not None:
             book.contents.check_length(length)
         recorded.update(lengths_in(book, length))

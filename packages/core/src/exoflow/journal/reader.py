@@ -122,13 +122,17 @@ def find_end(store: ObjectStore, journal_id: str) -> JournalEnd:
         CorruptCheckpointError: The seal is damaged.
         UnavailableError: The store does not answer.
     """
-    key = None
-    for key in store.list(segments_of(journal_id)):  # noqa: B007
-        pass
-    if key is None:
-        return JournalEnd(0, None)
-    # Nothing lies behind a seal, and a seal is never removed: so this object, once seen, is there.
-    return JournalEnd(sequence_of(key), decode_seal(key, store.read(key, end=_SEAL_BYTES), journal_id))
+    while True:
+        key = None
+        for key in store.list(segments_of(journal_id)):  # noqa: B007
+            pass
+        if key is None:
+            return JournalEnd(0, None)
+        try:
+            data = store.read(key, end=_SEAL_BYTES)
+        except ObjectNotFoundError:
+            continue  # sealed, adopted and collected in between: its seal, which is never removed, lies behind it now
+        return JournalEnd(sequence_of(key), decode_seal(key, data, journal_id))
 
 
 @attrs.frozen(kw_only=True)

@@ -246,7 +246,11 @@ class JournalWriter:
         if appender is None or self._size >= self._segment_bytes:
             appender = self._next_log()
             data = encode_header() + data
-        appender.append(data)
+        try:
+            appender.append(data)
+        except UnavailableError:
+            self._look()  # of a journal that was taken over and collected the file is gone, and that says it better
+            raise
         # An append has no number that could be taken: a writer that slept through its own take-over succeeds with it.
         # So the seal is looked for after the bytes are durable. An heir reads after sealing: if there is no seal
         # yet, it will read these bytes.
