@@ -89,7 +89,7 @@ def chaos(session: nox.Session) -> None:
 
 @nox.session
 def fuzz(session: nox.Session) -> None:
-    """Random workflows, crashes, interleavings and store faults, far more of them than `tests` plays: EXOFLOW_SEEDS."""
+    """Random workflows, crashes, interleavings and store faults, far more of them than `tests` plays: EXOFLOW_SEEDS, EXOFLOW_EXAMPLES."""
     session.install("--group=test", "--editable", "packages/core", "--editable", "packages/storage")
     pytest(session, "fuzz", "-m", "slow", "packages/core/tests")
 
