@@ -2,6 +2,7 @@ import errno
 import fcntl
 import functools
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -367,6 +368,24 @@ def test_a_read_only_disk_can_be_read_and_refuses_the_rest(small_disk):
     elsewhere = open_file_store(f"file://{small_disk}/new/flows")
     with pytest.raises(UnavailableError, match=str(small_disk / "new/flows")):
         elsewhere.create("key", b"")
+
+
+def test_an_append_to_a_log_that_was_removed_is_not_believed(store, tmp_path):
+    log = store.appender("journals/j/1")
+    log.append(b"1")
+    (tmp_path / "flows").rename(tmp_path / "away")
+    log.append(b"moved, and still there")
+    shutil.rmtree(tmp_path / "away")
+    with pytest.raises(UnavailableError, match="was removed"):
+        log.append(b"2")
+    with pytest.raises(UnavailableError, match="an earlier append"):
+        log.append(b"3")
+
+
+def test_a_folder_in_which_nothing_can_be_made_is_an_error_and_no_endless_loop():
+    store = open_file_store("file:///proc/exoflow")
+    with pytest.raises(UnavailableError, match="/proc/exoflow"):
+        store.create("a", b"")
 
 
 @pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC, errno.EDQUOT])

@@ -1,5 +1,8 @@
 """What somebody gets who gives the engine something it cannot take: an error that says what to do, and no damage."""
 
+import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -81,9 +84,7 @@ def test_a_workflow_id_that_is_no_name_is_refused(workflow_id: Any) -> None:
         engine.run(quick.bind(), workflow_id=workflow_id)
 
 
-@pytest.mark.parametrize(
-    "workflow_id", ["a/b", "..", ".", "a b", "ü" * 20, "\0", "x" * 200, "~7E", "CON", "-", "\ud800"]
-)
+@pytest.mark.parametrize("workflow_id", ["a/b", "..", ".", "a b", "ü" * 20, "\0", "x" * 200, "~7E", "CON", "-"])
 def test_any_other_text_is_a_workflow_id(workflow_id: str) -> None:
     storage = fresh()
     with Engine(storage) as engine:
@@ -522,3 +523,92 @@ def test_something_foreign_in_the_inbox_stops_nobody() -> None:
         engine.send_event("w", "go", 1)
         assert until(handle.done)
         assert handle.result() == 1
+
+
+# --- what a stranger tries ----------------------------------------------------------------------------------------------
+
+
+@exoflow.task(effects="none")
+def returns_nodes(kind: str) -> Any:
+    made = [quick.bind(at) for at in range(3)]
+    return {"list": made, "tuple": tuple(made), "dict": dict(enumerate(made))}[kind]
+
+
+@pytest.mark.parametrize("kind", ["list", "tuple", "dict"])
+def test_a_container_of_nodes_is_no_result_because_they_would_never_run(kind: str) -> None:
+    with Engine() as engine, pytest.raises(exoflow.TaskFailedError, match=r"return collect\.bind") as caught:
+        engine.run(returns_nodes.bind(kind))
+    assert isinstance(caught.value.__cause__, exoflow.UsageError)
+
+
+_engines: list[Engine] = []
+
+
+@exoflow.task(effects="none")
+def runs_another() -> Any:
+    return _engines[-1].run(quick.bind(1))
+
+
+@exoflow.task(effects="none")
+def starts_another() -> Any:
+    return _engines[-1].start(quick.bind(1)).workflow_id
+
+
+@exoflow.task(effects="none")
+async def waits_on_the_loop() -> Any:
+    return _engines[-1].run(quick.bind(1))
+
+
+@pytest.mark.parametrize(
+    ("task", "executor"), [(runs_another, "inline"), (starts_another, "inline"), (waits_on_the_loop, "thread")]
+)
+def test_a_task_does_not_wait_for_itself(task: Any, executor: str) -> None:
+    with Engine("memory://", executor) as engine:
+        _engines.append(engine)
+        with pytest.raises(exoflow.TaskFailedError, match="continuation"):
+            engine.run(task.bind())
+
+
+def test_an_id_that_no_terminal_could_show_is_refused() -> None:
+    with Engine() as engine, pytest.raises(exoflow.UsageError, match="UTF-8"):
+        engine.run(quick.bind(), workflow_id="x\ud800")
+
+
+def test_an_age_below_nothing_is_refused() -> None:
+    with Engine() as engine, pytest.raises(exoflow.UsageError, match="older_than_s=-1"):
+        engine.gc(older_than_s=-1)
+
+
+def test_who_only_looks_makes_no_storage() -> None:
+    store = MemoryStore()
+    with Engine(store) as engine:
+        assert engine.list() == []
+        for ask in (engine.show, engine.status, engine.result, engine.cancel):
+            with pytest.raises(exoflow.WorkflowNotFoundError):
+                ask("w")
+    assert list(store.list("")) == []
+
+
+FORKING = """
+import os, sys
+import exoflow
+
+@exoflow.task(effects="none")
+def one():
+    return 1
+
+assert exoflow.run(one.bind()) == 1
+child = os.fork()
+if not child:
+    assert exoflow.run(one.bind()) == 1
+    sys.exit(0)  # with all that is registered for the end of a process
+_, status = os.waitpid(child, 0)
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+
+
+def test_a_forked_child_has_engines_of_its_own_and_comes_to_its_end() -> None:
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore", "EXOFLOW_STORAGE": ""}
+    done = subprocess.run([sys.executable, "-c", FORKING], env=environment, capture_output=True, text=True, timeout=60)
+
+    assert (done.returncode, done.stderr) == (0, "")

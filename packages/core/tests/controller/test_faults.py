@@ -30,6 +30,7 @@ LIVES = 40
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "open_store", lambda store: store)
+    monkeypatch.setattr(reading, "identify", lambda store: store)
     monkeypatch.setattr(controllers, "_PATIENCE_S", 0.05)
     # A store that does not answer is asked again, but without the pauses that a real one deserves.
     quick = creation.Patience(total_s=0.01, sleep=lambda seconds: None)

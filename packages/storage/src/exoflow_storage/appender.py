@@ -45,4 +45,7 @@ class FileAppender(Descriptor):
                 sync_data(self.fd)
             except OSError as error:
                 raise translate(error, "append to", self._path) from error
+            if not os.fstat(self.fd).st_nlink:
+                # Somebody removed the file, perhaps with all of the store: what was written is in nobody's reach.
+                raise UnavailableError(f"{self._path} was removed while it was written; nothing of this append is kept")
             self._sound = True

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from exoflow.stores.contract import Buffer
 
-__all__ = ["Writer", "make_folders", "read_range", "sync_data", "sync_folder", "sync_log"]
+__all__ = ["ATTEMPTS", "Writer", "make_folders", "read_range", "sync_data", "sync_folder", "sync_log"]
 
 _WRITE_BEHIND_BYTES = 8 << 20
 """How much may be waiting in the page cache before the disk is told to begin.
@@ -88,9 +88,13 @@ def _read_into(fd: int, start: int, target: memoryview) -> int:
     return count
 
 
+ATTEMPTS = 100
+"""How often others may remove an empty folder just before something is put into it."""
+
+
 def make_folders(folder: str) -> None:
     """Make *folder* and those above it, each with a durable name, while others do the same or remove empty ones."""
-    while True:
+    for attempt in range(ATTEMPTS):
         try:
             os.mkdir(folder)
         except FileExistsError:
@@ -99,6 +103,8 @@ def make_folders(folder: str) -> None:
             if os.path.lexists(folder):
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), folder) from None
         except FileNotFoundError:
+            if attempt == ATTEMPTS - 1:
+                raise  # it is there and takes no folders, as /proc does
             make_folders(os.path.dirname(folder))
         else:
             sync_folder(os.path.dirname(folder))

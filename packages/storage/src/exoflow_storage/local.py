@@ -26,7 +26,7 @@ from exoflow.stores.keys import check_key, check_prefix, is_part
 from exoflow_storage import locks
 from exoflow_storage.appender import FileAppender
 from exoflow_storage.descriptors import Descriptor
-from exoflow_storage.files import Writer, make_folders, read_range, sync_data, sync_folder, sync_log
+from exoflow_storage.files import ATTEMPTS, Writer, make_folders, read_range, sync_data, sync_folder, sync_log
 from exoflow_storage.mounts import file_system_of, is_local
 from exoflow_storage.translate import translate, unknown_outcome
 
@@ -203,12 +203,13 @@ class FileStore:
         path = f"{self._temporary}/{os.getpid()}-{os.urandom(8).hex()}"
         flags |= os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         try:
-            while True:
+            for _ in range(ATTEMPTS):
                 try:
                     return os.open(path, flags, mode), path
                 except FileNotFoundError:
                     self._durable.clear()
                     make_folders(self._temporary)
+            return os.open(path, flags, mode), path
         except OSError as error:
             raise translate(error, "write in", self.root) from error
 

@@ -1,5 +1,6 @@
 """The engine people hold: a store, an executor, and everything that can be done with workflows in them."""
 
+import asyncio
 import builtins
 import contextlib
 import logging
@@ -50,6 +51,7 @@ from exoflow.plugins.observing import Observer
 from exoflow.recovery.history import History
 from exoflow.states import WorkflowDetail, WorkflowInfo, WorkflowStatus
 from exoflow.stores.contract import ObjectStore
+from exoflow.tasks.context import current_call
 from exoflow.values import Encoded, inline
 
 __all__ = ["Engine"]
@@ -96,7 +98,7 @@ class Engine:
             raise UnknownOptionError(f"max_workers={max_workers!r}: expected a number of at least 1")
         self._executor = executor
         self._codec = plugins.make_codec(codec)
-        injectors = plugins.make_injectors(failures)
+        injectors = plugins.make_injectors((failures,) if isinstance(failures, str) else failures)
         self._reach = combine(injectors)
         self._failures = describe(injectors)
         """What makes the same failures happen again; kept with each workflow."""
@@ -142,6 +144,7 @@ class Engine:
             TaskFailedError: A task failed for good.
             ExoFlowError: Whatever else `start` and `Handle.result` raise.
         """
+        self._refuse_to_wait_in_a_task()
         return self._wait(self.start(node, workflow_id=workflow_id, inputs=inputs, metadata=metadata, name=name))
 
     def start(
@@ -403,6 +406,8 @@ class Engine:
 
     def gc(self, *, older_than_s: float = 30 * 86400.0) -> GarbageReport:
         """Remove what is finished and older than that: records, values and ids. Safe at any time, beside anybody."""
+        if not older_than_s >= 0:
+            raise UsageError(f"older_than_s={older_than_s!r}: expected seconds, at least 0")
         self._reader.check()
         controller = self._controllers.running()
         report: GarbageReport = controller.ask(
@@ -496,6 +501,7 @@ class Engine:
         """Run new workflows; return when they cannot be forgotten."""
         if not made:
             return []
+        self._refuse_to_wait_in_a_task(briefly=True)
         accepted: Promise[None] = Promise()
         controller.submit(made, accepted)
         accepted.result()
@@ -589,10 +595,23 @@ class Engine:
         return records
 
     def _handle(self, run: WorkflowRun) -> Handle:
-        return Handle(run.workflow_id, run.done, self._reader.load, self.status)
+        return Handle(run.workflow_id, run.done, self._reader.load, self.status, self._refuse_to_wait_in_a_task)
 
     def _ended_handle(self, workflow_id: str, records: "Sequence[rec.WorkflowRecord]") -> Handle:
         return Handle(workflow_id, self._reader.outcome(workflow_id, records), self._reader.load, self.status)
+
+    def _refuse_to_wait_in_a_task(self, *, briefly: bool = False) -> None:
+        """A task that waits in the engine's own turn, or on the loop of all coroutines, would wait for itself."""
+        call, controller = current_call.get(None), self._controllers.current
+        if call is None or controller is None or call.workflow_id not in controller.runs:
+            return
+        if (call.task.policy.executor or self._executor) == "inline" or (
+            not briefly and asyncio._get_running_loop() is not None
+        ):
+            raise UsageError(
+                f"task {call.task_id!r} would wait for a workflow of its own engine, which may wait for the task: return the node "
+                "as a continuation (`return exoflow.continuation(node)`), or await `exoflow.start(node)` in an async task"
+            )
 
     def _wait(self, handle: Handle) -> Any:
         try:

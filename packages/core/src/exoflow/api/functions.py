@@ -25,7 +25,7 @@ __all__ = [
     "settle", "show", "start", "start_many", "status",
 ]  # fmt: skip
 
-_engines: dict[tuple[str, str], Engine] = {}
+_engines: dict[tuple[str, str, str], Engine] = {}
 _lock = threading.Lock()
 
 
@@ -38,12 +38,25 @@ def engine(storage: str | os.PathLike[str] | None = None, executor: str = "threa
     """
     from exoflow.api.engine import Engine
 
-    url = os.fspath(storage) if storage is not None else os.environ.get("EXOFLOW_STORAGE", "memory://")
+    url = os.fspath(storage) if storage is not None else os.environ.get("EXOFLOW_STORAGE") or "memory://"
+    # A relative path is one of the folder that is current now, also when another one is.
+    where = "" if url.startswith("memory:") else os.getcwd()  # noqa: PTH109
     with _lock:
-        found = _engines.get((url, executor))
+        found = _engines.get((url, executor, where))
         if found is None:
-            found = _engines[url, executor] = Engine(url, executor)
+            found = _engines[url, executor, where] = Engine(url, executor)
         return found
+
+
+def _forget_engines() -> None:
+    """A forked child has none of the threads that its parent's engines live by: it opens engines of its own."""
+    global _lock
+    _lock = threading.Lock()
+    _engines.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_engines)
 
 
 @atexit.register

@@ -20,11 +20,13 @@ class Handle:
         promise: Promise[Value],
         decode: Callable[[Payload], Any],
         status: Callable[[str], WorkflowStatus],
+        may_wait: Callable[[], None] = lambda: None,
     ) -> None:
         self.workflow_id = workflow_id
         self._promise = promise
         self._decode = decode
         self._status = status
+        self._may_wait = may_wait
 
     def result(self, timeout_s: float | None = None) -> Any:
         """Wait for the workflow and return its result.
@@ -36,9 +38,12 @@ class Handle:
             TaskFailedError: A task failed for good; ``__cause__`` is its own error.
             WorkflowCancelledError: It was cancelled.
             NeedsAttentionError: It stopped at an effect whose fate is unknown.
+            UsageError: A task would wait here for a workflow of its own engine.
             UnavailableError: The store does not answer; or *timeout_s* passed, and the workflow goes on.
             FencedError: Another controller took the workflow over.
         """
+        if not self._promise.done():
+            self._may_wait()
         try:
             value = self._promise.result(timeout_s)
         except TimeoutError:

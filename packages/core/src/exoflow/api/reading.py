@@ -11,7 +11,7 @@ from exoflow.journal import adoption, ownership
 from exoflow.journal.listing import iterate_workflows
 from exoflow.journal.ownership import Standing, has_finished
 from exoflow.journal.records import Deleted, End, Submission, WorkflowRecord
-from exoflow.journal.store_identity import open_store
+from exoflow.journal.store_identity import identify, open_store
 from exoflow.plugins.manager import manager
 from exoflow.recovery.history import History
 from exoflow.states import WorkflowDetail, WorkflowInfo
@@ -48,13 +48,22 @@ class Reader:
             open_store(self._store)
             self._checked = True
 
+    def _exists(self) -> bool:
+        """Whether there is a store at all: who only looks makes none."""
+        if not self._checked:
+            if identify(self._store) is None:
+                return False
+            self.check()
+        return True
+
     def look_up(self, workflow_id: str, now: float, *, whole: bool = False) -> Standing:
         """Return where a workflow stands, and its records: all of them, or those that say where it stands.
 
         Raises:
             WorkflowNotFoundError: No such workflow.
         """
-        self.check()
+        if not self._exists():
+            raise WorkflowNotFoundError(workflow_id, self._store.url)
         found = ownership.look_up(self._store, workflow_id, now, None if whole else adoption.LIGHT)
         if found is None or found.ownership.deleted or not found.history.records:
             raise WorkflowNotFoundError(workflow_id, self._store.url)
@@ -83,7 +92,8 @@ class Reader:
 
     def describe_all(self, now: float) -> Iterator[WorkflowInfo]:
         """Yield a line about every workflow the store knows."""
-        self.check()
+        if not self._exists():
+            return
         for summary in iterate_workflows(self._store, now):
             yield describe_workflow(summary.records, live=summary.live, finished=summary.finished)
 

@@ -24,6 +24,10 @@ def check_id(workflow_id: str, what: str = "workflow_id") -> None:
     """
     if not isinstance(workflow_id, str) or not workflow_id or len(workflow_id) > 200:
         raise UsageError(f"{what}={workflow_id!r}: expected a text of 1 to 200 characters")
+    try:
+        workflow_id.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"{what}={workflow_id!r}: expected a text that UTF-8 can say") from None
 
 
 def prepare(

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine
 from contextvars import Context, copy_context
+from itertools import islice
 from types import CoroutineType
 from typing import Any, TypeAlias
 
@@ -201,6 +202,8 @@ class Caller:
             except Exception as error:
                 return self.raised(call, error, seconds), None
             return self.outcome(call, dag, None, dag, seconds)
+        elif isinstance(value, list | tuple | dict) and _holds_nodes(value):
+            return self.raised(call, _nodes_in_vain(value), seconds), None
         if call.task.policy.catch_exceptions:
             value = (value, None)
         return self.outcome(call, value, Live(value), None, seconds)
@@ -437,6 +440,18 @@ def _cost(value: Any, budget: int) -> int:
                 break
         return cost
     return budget + 1
+
+
+def _holds_nodes(value: Any) -> bool:
+    """Whether a container begins with nodes: looking at all of a large one would cost every task that returns one."""
+    return any(isinstance(item, Node) for item in islice(value.values() if isinstance(value, dict) else value, 16))
+
+
+def _nodes_in_vain(value: Any) -> UsageError:
+    return UsageError(
+        f"the task returned a {type(value).__name__} of nodes, which would never run: "
+        "return one node that takes them, `return collect.bind([...])`, and it goes on with that"
+    )
 
 
 def _call(call: Call, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
