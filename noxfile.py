@@ -40,7 +40,8 @@ def pytest(session: nox.Session, name: str, *folders: str) -> None:
     """Run the tests in *folders*, or those the posargs name; `.ci/run` adds up the reports called *name*."""
     named = any((ROOT / argument.partition("::")[0]).exists() for argument in session.posargs)
     where = () if named else folders
-    session.run("python", "-m", "pytest", f"--junit-xml={REPORTS / name}.xml", *where, *session.posargs)
+    beside = ("-n", "auto", "--maxprocesses", "4") if name.startswith(("tests", "minimums", "fuzz")) else ()
+    session.run("python", "-m", "pytest", f"--junit-xml={REPORTS / name}.xml", *beside, *where, *session.posargs)
 
 
 @nox.session(venv_backend="none")

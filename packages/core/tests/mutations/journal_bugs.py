@@ -14,7 +14,7 @@ BUGS = [
     Mutation(
         name="a flush is believed without a look for the seal",
         breaks="one fence: an append has no number that could be taken",
-        edits=(Edit(f"{_WRITER}._append_to_log", "self._look()", "pass"),),
+        edits=(Edit(f"{_WRITER}._append_to_log", "self._look()\n    self._size", "self._size"),),
         play=play_takeovers,
         shows="whose owner knows only",
         within=100,

@@ -32,6 +32,9 @@ __all__ = ["Check", "Plan", "Process", "Story", "tell"]
 
 ENOUGH_ACCURACY = 0.95
 
+_ORPHANS_S = 10.0
+"""How long worker processes of a killed controller may take to end; until then their workflow is not anybody's."""
+
 _PATIENCE_S = 300.0
 
 # One thread in the linear algebra library: its bits may depend on how many there are, and the cores are taken anyway.
@@ -236,6 +239,10 @@ def _look(storage: str, workflow_id: str) -> tuple[str, list[str]]:
     with exoflow.Engine(storage) as engine:
         try:
             detail = engine.show(workflow_id)
+            until = time.monotonic() + _ORPHANS_S
+            while detail.info.status is exoflow.WorkflowStatus.RUNNING and time.monotonic() < until:
+                time.sleep(0.02)
+                detail = engine.show(workflow_id)
         except exoflow.WorkflowNotFoundError:
             return "not found", []
     durable = [task.task_id for task in detail.tasks if task.state is exoflow.TaskState.COMMITTED]
