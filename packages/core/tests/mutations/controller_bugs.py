@@ -85,15 +85,6 @@ BUGS = [
         within=20,
     ),
     Mutation(
-        name="a controller retires its journal while attempts run",
-        breaks="a journal is let go of when nothing of it runs any more",
-        edits=(Edit(f"{_CLOSING}._drained", "if self._attempts:", "if False:"),),
-        play=play_simulation,
-        shows="while it runs|while .* runs|starts, and",
-        within=850,
-        slow=True,
-    ),
-    Mutation(
         name="a controller whose journal failed lets go of it while attempts run",
         breaks="a journal is let go of when nothing of it runs any more",
         edits=(Edit(f"{_CLOSING}._let_go", "if not self._attempts:", "if True:"),),
