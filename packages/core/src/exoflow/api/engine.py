@@ -457,7 +457,7 @@ class Engine:
     ) -> "tuple[Dag, rec.Submission]":
         if self._failures:
             metadata = {**(metadata or {}), "exoflow.failures": self._failures}
-        return prepare(node, inputs=inputs, metadata=metadata, name=name, codec=self._codec, now=time.time())
+        return prepare(node, inputs=inputs, metadata=metadata, name=name, now=time.time())
 
     def _submit_new(self, prepared: "Sequence[tuple[Dag, rec.Submission]]") -> builtins.list[Handle]:
         controller = self._controllers.running()

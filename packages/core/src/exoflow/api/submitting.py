@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from exoflow.errors import ArgumentError, ExoFlowError, UnknownExecutorError, UsageError
-from exoflow.graph.dag import Dag, NodeSpec, compile_dag
+from exoflow.graph.dag import Dag, compile_dag
 from exoflow.graph.node import Node
 from exoflow.journal.layout import blob_key
 from exoflow.journal.records import Submission
@@ -36,7 +36,6 @@ def prepare(
     inputs: Mapping[str, Any] | None,
     metadata: Mapping[str, Any] | None,
     name: str | None,
-    codec: Codec,
     now: float,
 ) -> tuple[Dag, Submission]:
     """Compile a workflow.
@@ -46,7 +45,6 @@ def prepare(
         inputs: Values for its `Input` placeholders.
         metadata: Kept with it; must be JSON.
         name: For people; the root task's name when None.
-        codec: What will encode its arguments.
         now: Seconds since the epoch, UTC.
 
     Returns:
@@ -63,19 +61,13 @@ def prepare(
         executor = task.policy.executor
         if executor is not None and executor not in manager().executors():
             raise UnknownExecutorError(executor, manager().executors())
-    try:
-        digest = dag.digest
-    except ArgumentError:
-        raise
-    except Exception as error:
-        raise _blame(dag, codec, error) from error
     kept = dict(metadata or {})
     try:
         if kept:
             json.dumps(kept)
     except (TypeError, ValueError) as error:
         raise UsageError(f"metadata={kept!r}: expected what JSON can say ({error})") from None
-    return dag, Submission("", 0, digest, name or dag.root.task.name, now, kept, fingerprints)
+    return dag, Submission("", 0, dag.digest, name or dag.root.task.name, now, kept, fingerprints)
 
 
 def encode_dag(dag: Dag, codec: Codec, store: ObjectStore, workflow_id: str, prefix: str) -> Payload:
@@ -95,7 +87,7 @@ def encode_dag(dag: Dag, codec: Codec, store: ObjectStore, workflow_id: str, pre
 def _blame(dag: Dag, codec: Codec, error: Exception) -> ExoFlowError:
     """Find the task and the argument that cannot be stored."""
     for spec in dag.nodes:
-        for argument, value in _named(spec):
+        for argument, value in spec.named_arguments():
             try:
                 codec.encode(value)
             except Exception as problem:
@@ -108,9 +100,3 @@ def _blame(dag: Dag, codec: Codec, error: Exception) -> ExoFlowError:
         except Exception as problem:
             return ArgumentError(spec.task_id, "the task itself", f"its function cannot be stored ({problem})")
     return ArgumentError(dag.root.task_id, "*", f"the DAG cannot be stored ({error})")
-
-
-def _named(spec: NodeSpec) -> list[tuple[str, Any]]:
-    """Return the arguments of a node with the names its function gives them."""
-    named = [(spec.task.argument_name(at), value) for at, value in enumerate(spec.args)]
-    return [*named, *spec.kwargs.items()]

@@ -57,6 +57,12 @@ class NodeSpec:
         """``task``, ``sleep`` or ``event``."""
         return self.task.kind  # type: ignore[no-any-return]
 
+    def named_arguments(self) -> Iterator[tuple[str, Any]]:
+        """Yield the arguments with the names the function gives them, for messages."""
+        for position, value in enumerate(self.args):
+            yield self.task.argument_name(position), value
+        yield from self.kwargs.items()
+
 
 @attrs.define(eq=False)
 class Dag:
@@ -315,8 +321,7 @@ def _name_of(task: Any) -> bytes:
 
 def _blame(spec: NodeSpec, describer: Describer, error: Exception) -> ArgumentError:
     """Find the argument that cannot be described."""
-    named = [(spec.task.argument_name(at), value) for at, value in enumerate(spec.args)]
-    for argument, value in [*named, *spec.kwargs.items()]:
+    for argument, value in spec.named_arguments():
         try:
             describer.describe(value)
         except Exception:
