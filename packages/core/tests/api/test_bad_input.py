@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import exoflow
+from exoflow.api import functions
 from exoflow.api.engine import Engine
 from exoflow.failures.points import SimulatedCrash
 from exoflow.stores.memory import MemoryStore
@@ -612,3 +613,21 @@ def test_a_forked_child_has_engines_of_its_own_and_comes_to_its_end() -> None:
     done = subprocess.run([sys.executable, "-c", FORKING], env=environment, capture_output=True, text=True, timeout=60)
 
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_one_storage_has_one_engine_however_and_from_wherever_it_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("exoflow_storage", reason="core's tests run without the other packages too")
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+
+    monkeypatch.chdir(tmp_path / "here")
+    here, absolute = functions.engine("./flows"), functions.engine(tmp_path / "shared")
+    assert functions.engine(f"file://{tmp_path}/here/flows") is here
+
+    monkeypatch.chdir(tmp_path / "there")
+    assert functions.engine("./flows") is not here
+    assert functions.engine(tmp_path / "shared") is absolute
+    for engine in (here, absolute, functions.engine("./flows")):
+        engine.close()

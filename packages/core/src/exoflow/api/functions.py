@@ -25,7 +25,10 @@ __all__ = [
     "settle", "show", "start", "start_many", "status",
 ]  # fmt: skip
 
-_engines: dict[tuple[str, str, str], Engine] = {}
+_engines: dict[tuple[str, str], Engine] = {}
+"""By the URL of the store, which is absolute, and the name of the executor."""
+_asked: dict[tuple[str, str, str], Engine] = {}
+"""The same by how they were asked for, and in which folder."""
 _lock = threading.Lock()
 
 
@@ -39,12 +42,15 @@ def engine(storage: str | os.PathLike[str] | None = None, executor: str = "threa
     from exoflow.api.engine import Engine
 
     url = os.fspath(storage) if storage is not None else os.environ.get("EXOFLOW_STORAGE") or "memory://"
-    # A relative path is one of the folder that is current now, also when another one is.
+    # What is relative is so to the folder that is current now. Storages in memory are in none.
     where = "" if url.startswith("memory:") else os.getcwd()  # noqa: PTH109
     with _lock:
-        found = _engines.get((url, executor, where))
+        found = _asked.get((url, executor, where))
         if found is None:
-            found = _engines[url, executor, where] = Engine(url, executor)
+            made = Engine(url, executor)
+            found = _asked[url, executor, where] = _engines.setdefault((made.store.url, executor), made)
+            if found is not made:
+                made.close()
         return found
 
 
@@ -53,6 +59,7 @@ def _forget_engines() -> None:
     global _lock
     _lock = threading.Lock()
     _engines.clear()
+    _asked.clear()
 
 
 if hasattr(os, "register_at_fork"):
@@ -64,6 +71,7 @@ def _close_engines() -> None:
     with _lock:
         engines = [*_engines.values()]
         _engines.clear()
+        _asked.clear()
     for one in engines:
         one.close()
 
